@@ -1,0 +1,1 @@
+//! Measurements of Kuroshio: `cargo bench -p kuroshio-benches`.

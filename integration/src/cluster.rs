@@ -1,0 +1,414 @@
+//! Real clusters in containers.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use testcontainers::core::{IntoContainerPort, WaitFor};
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, Image, ImageExt};
+use tokio::sync::OnceCell;
+
+use crate::docker::{LABEL, SESSION, free_port, on_engine, on_engine_detached, remove_all_at_exit};
+use crate::spec::Spec;
+use crate::wait::until;
+
+/// For clients on this machine; mapped to a fixed port, which the broker advertises.
+const CLIENT_PORT: u16 = 9092;
+/// A broker and its controller start in 3 s alone; two cores may be shared with a build.
+const START: Duration = Duration::from_secs(120);
+/// One request to a broker that runs.
+const REQUEST: Duration = Duration::from_secs(20);
+
+/// Kafka's image as testcontainers sees it: it counts as started at once, the harness asks the broker itself.
+#[derive(Debug)]
+struct Kafka {
+    version: String,
+    environment: BTreeMap<String, String>,
+}
+
+impl Image for Kafka {
+    fn name(&self) -> &str {
+        "apache/kafka"
+    }
+
+    fn tag(&self) -> &str {
+        &self.version
+    }
+
+    fn ready_conditions(&self) -> Vec<WaitFor> {
+        Vec::new()
+    }
+
+    fn env_vars(
+        &self,
+    ) -> impl IntoIterator<
+        Item = (
+            impl Into<std::borrow::Cow<'_, str>>,
+            impl Into<std::borrow::Cow<'_, str>>,
+        ),
+    > {
+        &self.environment
+    }
+}
+
+type Broker = Arc<ContainerAsync<Kafka>>;
+
+/// A running cluster. Its containers are removed when it is dropped, or when the process ends in whatever way.
+#[derive(Debug)]
+pub struct Cluster {
+    alias: String,
+    id: String,
+    bootstrap: String,
+    brokers: Vec<Broker>,
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until every broker is known to the others.
+    ///
+    /// # Errors
+    /// When Docker does not answer, the image is missing, or a broker is not up within two minutes (with its log).
+    pub async fn start(spec: Spec) -> Result<Self> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        remove_all_at_exit()?;
+        let prefix = format!(
+            "{}-{}-{}",
+            *SESSION,
+            STARTED.fetch_add(1, Ordering::Relaxed),
+            spec.alias
+        );
+        let hosts: Vec<_> = match spec.nodes {
+            1 => vec!["localhost".to_owned()], // needs no network of its own
+            nodes => (1..=nodes).map(|id| format!("{prefix}-{id}")).collect(),
+        };
+        // Kafka wants 16 bytes in base64url: the last of 22 characters holds two bits only.
+        let id: String = std::iter::repeat_with(fastrand::alphanumeric)
+            .take(21)
+            .chain(['A'])
+            .collect();
+        let mut cluster = Self {
+            alias: spec.alias.clone(),
+            id,
+            bootstrap: String::new(),
+            brokers: Vec::new(),
+        };
+        let mut addresses = Vec::new();
+        for node in 1..=spec.nodes {
+            let port = free_port()?;
+            addresses.push(format!("127.0.0.1:{port}"));
+            let mut environment = spec.environment(node, &hosts, port);
+            environment.insert("CLUSTER_ID".to_owned(), cluster.id.clone());
+            let image = Kafka {
+                version: spec.version.clone(),
+                environment,
+            };
+            let mut request = image
+                .with_container_name(format!("{prefix}-{node}"))
+                .with_label(LABEL, &*SESSION)
+                .with_startup_timeout(START)
+                .with_mapped_port(port, CLIENT_PORT.tcp());
+            if spec.nodes > 1 {
+                request = request.with_network(&prefix);
+            }
+            let started = on_engine(async move { Ok(request.start().await?) }).await;
+            cluster.brokers.push(Arc::new(started.with_context(|| {
+                format!(
+                    "starting a container of apache/kafka:{} (`make test` makes the image)",
+                    spec.version
+                )
+            })?));
+        }
+        cluster.bootstrap = addresses.join(",");
+        cluster.ready().await?;
+        Ok(cluster)
+    }
+
+    /// Waits until all brokers of the cluster answer and know each other, also after a restart.
+    ///
+    /// # Errors
+    /// When that takes longer than two minutes; with the end of the brokers' logs.
+    pub async fn ready(&self) -> Result<()> {
+        let up = until(START, &format!("cluster {} to start", self.alias), || async {
+            match self
+                .with_consumer(|consumer| Ok(consumer.fetch_metadata(None, Duration::from_secs(2))?))
+                .await
+            {
+                Ok(metadata) if metadata.brokers().len() == self.brokers.len() => Ok(()),
+                Ok(metadata) => Err(format!(
+                    "{} of {} brokers",
+                    metadata.brokers().len(),
+                    self.brokers.len()
+                )),
+                Err(why) => Err(format!("{why:#}")),
+            }
+        })
+        .await;
+        if let Err(why) = up {
+            let mut text = format!("{why:#}");
+            for node in 1..=self.brokers.len() {
+                text.push_str(&format!("\nlog of node {node}:\n{}", self.log_tail(node).await?));
+            }
+            bail!(text);
+        }
+        Ok(())
+    }
+
+    /// The name that tests and configurations use for it.
+    #[must_use]
+    pub fn alias(&self) -> &str {
+        &self.alias
+    }
+
+    /// Kafka's cluster id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// `host:port,…` for clients on this machine.
+    #[must_use]
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The base of an rdkafka client's configuration.
+    #[must_use]
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        config.set("reconnect.backoff.max.ms", "1000");
+        config
+    }
+
+    /// Creates a topic with as many replicas as there are nodes (at most 3) and waits for its leaders.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
+        let replicas = i32::try_from(self.brokers.len())?.min(3);
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        for (key, value) in configs {
+            topic = topic.set(key, value);
+        }
+        let results = self.admin()?.create_topics(&[topic], &options()).await?;
+        for result in results {
+            result.map_err(|(topic, code)| anyhow::anyhow!("creating {topic} on {}: {code}", self.alias))?;
+        }
+        until(
+            REQUEST,
+            &format!("leaders of {name} on {}", self.alias),
+            || async {
+                match self.topics().await {
+                    Ok(topics) if topics.get(name) == Some(&usize::try_from(partitions).unwrap_or(0)) => {
+                        Ok(())
+                    }
+                    Ok(topics) => Err(format!("{:?} partitions with a leader", topics.get(name))),
+                    Err(why) => Err(format!("{why:#}")),
+                }
+            },
+        )
+        .await
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn delete_topic(&self, name: &str) -> Result<()> {
+        for result in self.admin()?.delete_topics(&[name], &options()).await? {
+            result.map_err(|(topic, code)| anyhow::anyhow!("deleting {topic} on {}: {code}", self.alias))?;
+        }
+        Ok(())
+    }
+
+    /// All topics with the number of their partitions that have a leader.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub async fn topics(&self) -> Result<BTreeMap<String, usize>> {
+        let metadata = self
+            .with_consumer(|consumer| Ok(consumer.fetch_metadata(None, REQUEST)?))
+            .await?;
+        let led = |topic: &rdkafka::metadata::MetadataTopic| {
+            topic
+                .partitions()
+                .iter()
+                .filter(|partition| partition.leader() >= 0)
+                .count()
+        };
+        Ok(metadata
+            .topics()
+            .iter()
+            .map(|topic| (topic.name().to_owned(), led(topic)))
+            .collect())
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        Ok(self.client().create()?)
+    }
+
+    /// Runs blocking work with a fresh consumer beside the runtime.
+    async fn with_consumer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&BaseConsumer) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let config = self.client();
+        tokio::task::spawn_blocking(move || work(&config.create::<BaseConsumer>()?)).await?
+    }
+
+    fn broker(&self, node: usize) -> Result<Broker> {
+        let broker = node.checked_sub(1).and_then(|index| self.brokers.get(index));
+        broker
+            .cloned()
+            .with_context(|| format!("cluster {} has no node {node}", self.alias))
+    }
+
+    /// Stops node `node` (from 1) as a restart does: SIGTERM, up to 30 s.
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn stop(&self, node: usize) -> Result<()> {
+        let broker = self.broker(node)?;
+        on_engine(async move { Ok(broker.stop_with_timeout(Some(30)).await?) }).await
+    }
+
+    /// Ends node `node` at once with SIGKILL. Its disk stays.
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn kill(&self, node: usize) -> Result<()> {
+        let broker = self.broker(node)?;
+        on_engine(async move { Ok(broker.stop_with_timeout(Some(0)).await?) }).await
+    }
+
+    /// Starts node `node` after [`Cluster::stop`] or [`Cluster::kill`]; wait with [`Cluster::ready`].
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn restart(&self, node: usize) -> Result<()> {
+        let broker = self.broker(node)?;
+        on_engine(async move { Ok(broker.start().await?) }).await
+    }
+
+    /// Freezes node `node`: connections stay open and nothing answers.
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn pause(&self, node: usize) -> Result<()> {
+        let broker = self.broker(node)?;
+        on_engine(async move { Ok(broker.pause().await?) }).await
+    }
+
+    /// Ends [`Cluster::pause`].
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn unpause(&self, node: usize) -> Result<()> {
+        let broker = self.broker(node)?;
+        on_engine(async move { Ok(broker.unpause().await?) }).await
+    }
+
+    /// The last 30 lines that node `node` wrote.
+    ///
+    /// # Errors
+    /// When Docker does not answer.
+    pub async fn log_tail(&self, node: usize) -> Result<String> {
+        let broker = self.broker(node)?;
+        let (out, err) =
+            on_engine(async move { Ok((broker.stdout_to_vec().await?, broker.stderr_to_vec().await?)) })
+                .await?;
+        let text = [String::from_utf8_lossy(&out), String::from_utf8_lossy(&err)].concat();
+        let lines: Vec<_> = text.lines().collect();
+        Ok(lines[lines.len().saturating_sub(30)..].join("\n"))
+    }
+
+    /// Runs one of Kafka's own tools in node 1 against this cluster, and gives what it wrote. `class` is as for
+    /// `kafka-run-class.sh`. A tool takes a second or two to start.
+    ///
+    /// # Errors
+    /// When the tool fails; with its output.
+    pub async fn tool(&self, class: &str, args: &[&str]) -> Result<String> {
+        let mut command = Command::new("docker");
+        command.args([
+            "exec",
+            self.broker(1)?.id(),
+            "/opt/kafka/bin/kafka-run-class.sh",
+            class,
+        ]);
+        command.args(["--bootstrap-server", "localhost:9094"]).args(args);
+        let shown = format!("{class} {}", args.join(" "));
+        let ended = tokio::task::spawn_blocking(move || command.output()).await??;
+        let out = [
+            String::from_utf8_lossy(&ended.stdout),
+            String::from_utf8_lossy(&ended.stderr),
+        ]
+        .concat();
+        ensure!(
+            ended.status.success(),
+            "{shown} ended with {}: {out}",
+            ended.status
+        );
+        Ok(out)
+    }
+
+    /// Adds ACLs with the words of `kafka-acls`, e.g.
+    /// `["--deny-principal", "User:*", "--operation", "Write", "--topic", "locked"]`.
+    ///
+    /// # Errors
+    /// When the cluster refuses; it must have been started [`Spec::with_acls`].
+    pub async fn acl(&self, rule: &[&str]) -> Result<()> {
+        let args: Vec<_> = ["--add", "--force"].iter().chain(rule).copied().collect();
+        let out = self.tool("org.apache.kafka.tools.AclCommand", &args).await?;
+        ensure!(out.contains("Adding ACLs"), "no ACL was added: {out}");
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for broker in self.brokers.drain(..) {
+            on_engine_detached(async move {
+                // What fails here is removed when the process ends.
+                if let Some(broker) = Arc::into_inner(broker) {
+                    broker.rm().await.ok();
+                }
+            });
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(REQUEST))
+        .operation_timeout(Some(REQUEST))
+}
+
+/// Two regions.
+#[derive(Debug)]
+pub struct Pair {
+    /// Taiwan.
+    pub tw: Cluster,
+    /// Japan.
+    pub jp: Cluster,
+}
+
+/// The two clusters that all tests of this process share: each test uses topic names of its own, and leaves
+/// brokers and cluster-wide settings alone.
+///
+/// # Errors
+/// When they cannot be started; the next caller then tries again.
+pub async fn pair() -> Result<&'static Pair> {
+    static PAIR: OnceCell<Pair> = OnceCell::const_new();
+    PAIR.get_or_try_init(|| async {
+        let (tw, jp) = tokio::try_join!(Cluster::start(Spec::new("tw")), Cluster::start(Spec::new("jp")))?;
+        Ok(Pair { tw, jp })
+    })
+    .await
+}

@@ -1,0 +1,23 @@
+//! The harness: real clusters, a ledger of what was produced, and the process under test.
+//!
+//! - [`Cluster`] is a real Kafka cluster in containers; [`pair`] gives the two that all tests share.
+//! - [`Ledger`] produces seeded events, remembers them, and says what a topic has lost, doubled, reordered or altered.
+//! - [`Kuroshio`] runs the real binary.
+//! - [`until`] waits for a condition with a deadline, and says what was seen last when it is not met.
+
+mod cluster;
+mod docker;
+mod event;
+mod ledger;
+mod process;
+mod read;
+mod spec;
+mod tally;
+mod wait;
+
+pub use cluster::{Cluster, Pair, pair};
+pub use ledger::{Ledger, Load};
+pub use process::{Ended, Kuroshio, command};
+pub use spec::Spec;
+pub use tally::Report;
+pub use wait::until;

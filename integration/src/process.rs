@@ -1,0 +1,357 @@
+//! The process under test.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::docker::free_port;
+use crate::wait::until;
+
+/// How much of a log is shown when something goes wrong.
+const TAIL: usize = 40;
+
+/// The binary: `KUROSHIO_BIN`, or the one that cargo built beside this test.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("KUROSHIO_BIN") {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe()?;
+    let built = test
+        .ancestors()
+        .nth(2)
+        .context("the test binary lies in target/PROFILE/deps")?
+        .join("kuroshio");
+    ensure!(
+        built.exists(),
+        "{} is missing: `cargo build -p kuroshio`, or set KUROSHIO_BIN",
+        built.display()
+    );
+    Ok(built)
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code; none after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs `kuroshio` with `args` to its end; a `{config}` among them stands for a file with `config` in it.
+///
+/// # Errors
+/// When it cannot be started or does not end in time.
+pub async fn command(args: &[&str], config: Option<&Value>, within: Duration) -> Result<Ended> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("kuroshio.yaml");
+    if let Some(config) = config {
+        fs::write(&file, config.to_string())?; // JSON is YAML
+    }
+    let path = file.display().to_string();
+    let args: Vec<_> = args.iter().map(|arg| arg.replace("{config}", &path)).collect();
+    let mut process = Kuroshio::spawn(dir, args, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let status = process.exited(within).await?;
+    let read = |name: &str| -> Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(process.dir.path().join(name))?).into_owned())
+    };
+    Ok(Ended {
+        code: status.code(),
+        stdout: read("stdout")?,
+        stderr: read("stderr")?,
+    })
+}
+
+/// A running `kuroshio run`. Killed when dropped.
+#[derive(Debug)]
+pub struct Kuroshio {
+    child: Child,
+    dir: TempDir,
+    args: Vec<String>,
+    http: SocketAddr,
+}
+
+impl Kuroshio {
+    /// Starts `kuroshio run` with `config`, to which a free address for HTTP is added, and `instance` if it has none.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn run(mut config: Value) -> Result<Self> {
+        let http = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let dir = tempfile::tempdir()?;
+        let keys = config
+            .as_object_mut()
+            .context("the configuration must be a map")?;
+        keys.entry("http").or_insert_with(|| json!({}))["listen"] = json!(http.to_string());
+        keys.entry("instance")
+            .or_insert_with(|| json!(format!("it-{}", http.port())));
+        let file = dir.path().join("kuroshio.yaml");
+        fs::write(&file, serde_json::to_string_pretty(&config)?)?; // JSON is YAML
+        let args = vec![
+            "run".to_owned(),
+            "--config".to_owned(),
+            file.display().to_string(),
+        ];
+        Self::spawn(dir, args, http)
+    }
+
+    fn spawn(dir: TempDir, args: Vec<String>, http: SocketAddr) -> Result<Self> {
+        let child = Self::start(&dir, &args)?;
+        Ok(Self {
+            child,
+            dir,
+            args,
+            http,
+        })
+    }
+
+    fn start(dir: &TempDir, args: &[String]) -> Result<Child> {
+        let log = |name: &str| {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(dir.path().join(name))
+        };
+        let binary = binary()?;
+        Command::new(&binary)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log("stdout")?)
+            .stderr(log("stderr")?)
+            .spawn()
+            .with_context(|| format!("starting {}", binary.display()))
+    }
+
+    /// Starts the process again after it ended: same configuration, instance, address and log files.
+    ///
+    /// # Errors
+    /// When it still runs, or cannot be started.
+    pub fn restart(&mut self) -> Result<()> {
+        ensure!(self.child.try_wait()?.is_some(), "the process still runs");
+        self.child = Self::start(&self.dir, &self.args)?;
+        Ok(())
+    }
+
+    /// Changes the configuration file; the process is not told.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn rewrite_config(&self, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let file = self.dir.path().join("kuroshio.yaml");
+        let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        change(&mut config);
+        Ok(fs::write(&file, serde_json::to_string_pretty(&config)?)?)
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGTERM: an orderly stop; wait with [`Kuroshio::exited`].
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// SIGKILL, and waits for the end.
+    ///
+    /// # Errors
+    /// When the process had ended by itself before.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!(
+                "the process had ended before it was killed, with {status}\n{}",
+                self.log_tail()
+            );
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGSTOP: the process stands still and its connections stay open.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, signal).with_context(|| format!("{signal} to kuroshio\n{}", self.log_tail()))
+    }
+
+    /// Waits until the process has ended.
+    ///
+    /// # Errors
+    /// When it still runs after `within`; with the end of its log.
+    pub async fn exited(&mut self, within: Duration) -> Result<ExitStatus> {
+        let child = std::cell::RefCell::new(&mut self.child);
+        let ended = until(within, "kuroshio to end", || async {
+            match child.borrow_mut().try_wait() {
+                Ok(Some(status)) => Ok(status),
+                Ok(None) => Err("it runs".to_owned()),
+                Err(why) => Err(why.to_string()),
+            }
+        })
+        .await;
+        ended.with_context(|| self.log_tail())
+    }
+
+    /// GET `path`: status code and body.
+    ///
+    /// # Errors
+    /// When nothing answers within 5 s.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        get(self.http, path).await
+    }
+
+    /// Waits until GET `path` gives status 200 and a body for which `holds` gives true.
+    ///
+    /// # Errors
+    /// When that does not happen `within`, or the process ends; with the end of its log.
+    pub async fn until_http(
+        &mut self,
+        path: &str,
+        within: Duration,
+        holds: impl Fn(&str) -> bool,
+    ) -> Result<String> {
+        let child = std::cell::RefCell::new(&mut self.child);
+        let http = self.http;
+        let answer = until(within, &format!("GET {path}"), || async {
+            if let Ok(Some(status)) = child.borrow_mut().try_wait() {
+                return Ok(Err(anyhow!(
+                    "kuroshio ended with {status} before GET {path} was answered as expected"
+                )));
+            }
+            match get(http, path).await {
+                Ok((200, body)) if holds(&body) => Ok(Ok(body)),
+                Ok((status, body)) => Err(format!("{status} {body}")),
+                Err(why) => Err(format!("{why:#}")),
+            }
+        })
+        .await;
+        answer
+            .and_then(|answered| answered)
+            .with_context(|| self.log_tail())
+    }
+
+    /// Waits until `/readyz` says 200.
+    ///
+    /// # Errors
+    /// As [`Kuroshio::until_http`].
+    pub async fn ready(&mut self, within: Duration) -> Result<()> {
+        self.until_http("/readyz", within, |_| true).await.map(drop)
+    }
+
+    /// `/status` as JSON.
+    ///
+    /// # Errors
+    /// When it does not answer, or not with JSON.
+    pub async fn status(&self) -> Result<Value> {
+        let (code, body) = self.get("/status").await?;
+        ensure!(code == 200, "GET /status: {code} {body}");
+        Ok(serde_json::from_str(&body)?)
+    }
+
+    /// The sum of the samples of metric `name` that have all of `labels`; none if there is no such sample.
+    ///
+    /// # Errors
+    /// When `/metrics` does not answer.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<Option<f64>> {
+        let (code, body) = self.get("/metrics").await?;
+        ensure!(code == 200, "GET /metrics: {code} {body}");
+        Ok(sum(&body, name, labels))
+    }
+
+    /// The end of what the process wrote, for people.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let tail = |name: &str| {
+            let text = fs::read(self.dir.path().join(name)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let lines: Vec<_> = text.lines().collect();
+            format!(
+                "{name} of kuroshio:\n{}\n",
+                lines[lines.len().saturating_sub(TAIL)..].join("\n")
+            )
+        };
+        tail("stdout") + &tail("stderr")
+    }
+}
+
+impl Drop for Kuroshio {
+    fn drop(&mut self) {
+        // SIGKILL ends stopped processes too; an error means that it had ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+async fn get(http: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let url = format!("http://{}{path}", http);
+    tokio::task::spawn_blocking(move || {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(5)))
+            .http_status_as_error(false)
+            .build();
+        let mut answer = ureq::Agent::new_with_config(config).get(&url).call()?;
+        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+    })
+    .await?
+}
+
+/// Adds up the samples of `name` with `labels` in Prometheus text.
+fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (given, value) = match rest.strip_prefix('{') {
+            Some(rest) => rest.split_once('}')?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
+        let has = |(key, value): &(&str, &str)| {
+            let wanted = format!("{key}=\"{value}\"");
+            given.split(',').any(|label| label == wanted)
+        };
+        labels.iter().all(has).then(|| value.trim().parse::<f64>().ok())?
+    });
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sum;
+
+    #[test]
+    fn samples_are_added_up_by_name_and_labels() {
+        let text = "# HELP a_total x\na_total{flow=\"tw-jp\",topic=\"t\"} 2\na_total{flow=\"jp-tw\",topic=\"t\"} 3\nb 7\na_total_x 9\n";
+        assert_eq!(sum(text, "a_total", &[]), Some(5.0));
+        assert_eq!(sum(text, "a_total", &[("flow", "tw-jp")]), Some(2.0));
+        assert_eq!(sum(text, "a_total", &[("flow", "w-jp")]), None);
+        assert_eq!(sum(text, "b", &[]), Some(7.0));
+        assert_eq!(sum(text, "c", &[]), None);
+    }
+}

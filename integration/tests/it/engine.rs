@@ -1,0 +1,241 @@
+//! The librdkafka engine against real brokers: what its mock cannot show (fencing, aborted records, transaction
+//! markers).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
+use kuroshio_core::origin::{Forward, Guard};
+use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
+use kuroshio_integration::{Cluster as Kafka, Ledger, Load, pair};
+use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, Settings};
+use kuroshio_wire::{Cluster, ClusterSettings, Join, Stored};
+
+const WAIT: Duration = Duration::from_secs(60);
+
+fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Result<Librdkafka> {
+    let client = |kafka: &Kafka| ClientSettings {
+        alias: kafka.alias().into(),
+        properties: BTreeMap::from([("bootstrap.servers".to_owned(), kafka.bootstrap().to_owned())]),
+    };
+    let mut engine = Librdkafka::new(Settings {
+        flow: "engine".into(),
+        source: client(source),
+        target: client(target),
+        delivery,
+        memory_bytes: 64 << 20,
+        rack: None,
+    })?;
+    engine.open(WAIT)?;
+    Ok(engine)
+}
+
+fn exactly_once(id: &str) -> Delivery {
+    Delivery::ExactlyOnce {
+        transactional_id: id.into(),
+        transaction_timeout: Duration::from_secs(10),
+    }
+}
+
+fn spec(lane: u32, from: &str, to: &str, topic: &str, start: i64) -> Result<LaneSpec> {
+    Ok(LaneSpec {
+        lane: Lane(lane),
+        source: TopicPartition::new(topic, 0),
+        target_topic: topic.into(),
+        start: at(start),
+        guard: Arc::new(Guard::new(from, topic, 0, to, topic, Forward::Local)?),
+        codec: Codec::Lz4,
+    })
+}
+
+fn at(offset: i64) -> Position {
+    Position {
+        offset: SourceOffset(offset),
+        leader_epoch: Some(0),
+    }
+}
+
+fn commit(membership: &Membership, topic: &str, offset: i64) -> Commit {
+    let position = (
+        TopicPartition::new(topic, 0),
+        at(offset),
+        "1 cluster topic".into(),
+    );
+    Commit {
+        membership: membership.clone(),
+        positions: vec![position],
+    }
+}
+
+/// Joins a group by ourselves and applies its assignment.
+async fn member(cluster: &Cluster, group: &str) -> Result<Membership> {
+    let join = Join {
+        group: group.into(),
+        instance: "engine".into(),
+        member: None,
+        protocol_type: "kuroshio",
+        protocol: "slots-1",
+        metadata: Bytes::new(),
+        session_timeout: Duration::from_secs(30),
+        rebalance_timeout: Duration::from_secs(10),
+    };
+    let joined = cluster.join_group(&join).await?;
+    let assignments = joined
+        .members
+        .iter()
+        .map(|member| (Arc::clone(&member.member), Bytes::new()))
+        .collect::<Vec<_>>();
+    cluster
+        .sync_group(&joined, &assignments, Duration::from_secs(10))
+        .await?;
+    Ok(joined.membership)
+}
+
+/// Hauls until the lane has read up to `next`.
+fn haul(engine: &mut Librdkafka, next: i64) -> Result<Vec<Fact>> {
+    let (mut facts, end) = (Vec::new(), Instant::now() + WAIT);
+    let read = |facts: &[Fact]| {
+        facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Read(run) if run.next.0 >= next))
+    };
+    while !read(&facts) {
+        ensure!(Instant::now() < end, "{next} was not reached: {facts:?}");
+        engine.haul(Duration::from_millis(200), &mut facts)?;
+    }
+    Ok(facts)
+}
+
+#[tokio::test]
+async fn engine_commits_once_and_its_fences_hold() -> Result<()> {
+    const TOPIC: &str = "engine-fences";
+    const COUNT: u64 = 2_000;
+    let pair = pair().await?;
+    let (tw, jp) = (&pair.tw, &pair.jp);
+    for kafka in [tw, jp] {
+        kafka.create_topic(TOPIC, 1, &[]).await?;
+    }
+    let ledger = Ledger::new(7);
+    let load = Load {
+        records: COUNT,
+        partitions: 1,
+        rate: None,
+    };
+    ledger.produce(tw, TOPIC, load).await?;
+    let end = i64::try_from(COUNT)?;
+
+    let servers = vec![jp.bootstrap().to_owned()];
+    let wire = Cluster::new(ClusterSettings::new(jp.alias(), servers));
+    let group = "kuroshio.engine-fences";
+    let membership = member(&wire, group).await?;
+
+    // A generation that was never ours: nothing of the transaction counts.
+    let mut first = engine(tw, jp, exactly_once("kuroshio.engine-fences"))?;
+    first.attach(vec![spec(0, "tw", "jp", TOPIC, 0)?])?;
+    first.begin()?;
+    let mut facts = haul(&mut first, end)?;
+    let stale = Membership {
+        generation: membership.generation + 7,
+        ..membership.clone()
+    };
+    let ended = first.commit(&commit(&stale, TOPIC, end), &mut facts)?;
+    ensure!(matches!(&ended, Ended::Aborted { rejoin: true, .. }), "{ended:?}");
+    let partition = TopicPartition::new(TOPIC, 0);
+    let stored = async |what: &str| -> Result<Stored> {
+        let mut all = wire
+            .fetch_offsets(group, Some(std::slice::from_ref(&partition)))
+            .await?;
+        Ok(all.remove(&partition).with_context(|| what.to_owned())??)
+    };
+    ensure!(stored("after the abort").await? == Stored::Nothing);
+
+    // With our own: all of it, once, with the position.
+    first.begin()?;
+    first.rewind(&[(Lane(0), at(0))])?;
+    let mut facts = haul(&mut first, end)?;
+    let ended = first.commit(&commit(&membership, TOPIC, end), &mut facts)?;
+    ensure!(ended == Ended::Committed, "{ended:?}");
+    match stored("after the commit").await? {
+        Stored::Offset(offset) => ensure!(offset.offset == end && &*offset.metadata == "1 cluster topic"),
+        other => bail!("{other:?}"),
+    }
+
+    // Another engine takes the transactional id over while the first has a transaction open.
+    first.begin()?;
+    first.rewind(&[(Lane(0), at(0))])?;
+    let mut facts = haul(&mut first, end)?;
+    let second = engine(tw, jp, exactly_once("kuroshio.engine-fences"))?;
+    let ended = first.commit(&commit(&membership, TOPIC, end), &mut facts);
+    ensure!(matches!(&ended, Err(EngineError::Fenced(_))), "{ended:?}");
+    drop((first, second));
+
+    ledger
+        .compare(jp, TOPIC, &[("tw", TOPIC)], WAIT)
+        .await?
+        .assert_exact();
+
+    // Back again nothing is copied, and the position passes the aborted records and the markers.
+    let mut back = engine(jp, tw, Delivery::AtLeastOnce)?;
+    back.attach(vec![spec(0, "jp", "tw", TOPIC, 0)?])?;
+    let deadline = Instant::now() + WAIT;
+    let (mut facts, mut next) = (Vec::new(), 0);
+    while back.high_watermark(Lane(0)).is_none_or(|high| next < high) {
+        ensure!(
+            Instant::now() < deadline,
+            "{next} of {:?}",
+            back.high_watermark(Lane(0))
+        );
+        back.haul(Duration::from_millis(200), &mut facts)?;
+        for fact in facts.drain(..) {
+            if let Fact::Read(run) = fact {
+                ensure!(run.forwarded.is_empty() && run.first.0 == next, "{run:?}");
+                next = run.next.0;
+            }
+        }
+    }
+    ensure!(next > end, "{next} records, aborted ones and markers");
+    Ok(())
+}
+
+#[tokio::test]
+async fn engine_survives_a_refused_record() -> Result<()> {
+    const TOPIC: &str = "engine-refused";
+    let pair = pair().await?;
+    let (tw, jp) = (&pair.tw, &pair.jp);
+    tw.create_topic(TOPIC, 1, &[]).await?;
+    jp.create_topic(TOPIC, 1, &[("max.message.bytes", "1000")])
+        .await?;
+    let load = Load {
+        records: 500,
+        partitions: 1,
+        rate: None,
+    };
+    Ledger::new(8).produce(tw, TOPIC, load).await?;
+    for delivery in [exactly_once("kuroshio.engine-refused"), Delivery::AtLeastOnce] {
+        let transactional = delivery != Delivery::AtLeastOnce;
+        let mut engine = engine(tw, jp, delivery)?;
+        engine.attach(vec![spec(0, "tw", "jp", TOPIC, 0)?])?;
+        if transactional {
+            engine.begin()?;
+        }
+        let (mut facts, end) = (Vec::new(), Instant::now() + WAIT);
+        let mut fault = None;
+        while !facts.iter().any(|fact| matches!(fact, Fact::Refused { .. })) {
+            ensure!(Instant::now() < end && fault.is_none(), "{facts:?} {fault:?}");
+            fault = engine.haul(Duration::from_millis(100), &mut facts).err();
+        }
+        ensure!(
+            !facts.iter().any(|fact| matches!(fact, Fact::Placed(_))),
+            "{facts:?}"
+        );
+        if transactional {
+            engine.abort()?;
+        } else {
+            ensure!(matches!(fault, Some(EngineError::Rebuild(_))), "{fault:?}");
+        }
+    }
+    Ok(())
+}

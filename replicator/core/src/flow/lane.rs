@@ -1,0 +1,133 @@
+//! One lane as its flow sees it.
+
+use std::time::Duration;
+
+use super::orders::{Pairing, Quarantine};
+use crate::slots::Slot;
+use crate::types::{Position, SourceOffset, Time};
+use crate::window::Window;
+
+/// First and longest wait before a quarantined lane is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// Where a lane is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its position is to be asked for: it is new, or its records were taken back by an abort.
+    New,
+    /// Its position is being read, or its start decided.
+    Opening,
+    /// It is read and forwarded.
+    Running,
+    /// No longer ours; detached, with records still in flight (at_least_once only).
+    Leaving,
+    /// Out of the flow until `retry_at`.
+    Quarantined {
+        /// Why.
+        why: Quarantine,
+        /// When it is tried again.
+        retry_at: Time,
+    },
+}
+
+/// State of one lane.
+#[derive(Clone, Debug)]
+pub struct LaneState {
+    /// What it binds.
+    pub pairing: Pairing,
+    /// The slot that it belongs to.
+    pub slot: Slot,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Newest position known to be committed.
+    pub committed: Option<Position>,
+    pub(super) window: Window,
+    pub(super) leader_epoch: Option<i32>,
+    /// To be detached and opened again (or dropped) as soon as no transaction holds records of it.
+    pub(super) exit: Option<Exit>,
+    failures: u32,
+}
+
+/// Why a lane must leave the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Its topic is no longer selected, or another topic took its name.
+    Dropped,
+    /// Its position does not exist at the source.
+    Reopen,
+    /// The target refused a record of it: what is open must not be committed.
+    Refused(Quarantine),
+    /// The source will not let us read it: what was read of it counts.
+    Unreadable(Quarantine),
+}
+
+impl LaneState {
+    pub(super) fn new(pairing: Pairing, slot: Slot) -> Self {
+        Self {
+            pairing,
+            slot,
+            phase: Phase::New,
+            committed: None,
+            window: Window::new(SourceOffset(0)),
+            leader_epoch: None,
+            exit: None,
+            failures: 0,
+        }
+    }
+
+    /// First source offset that is not settled: durable, or passed over by a rule.
+    #[must_use]
+    pub fn floor(&self) -> SourceOffset {
+        self.window.floor()
+    }
+
+    /// Whether the engine may hold records of it.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        matches!(self.phase, Phase::Running)
+    }
+
+    /// The position to commit once everything read is placed.
+    pub(super) fn next(&self) -> Position {
+        Position {
+            offset: self.window.next(),
+            leader_epoch: self.leader_epoch,
+        }
+    }
+
+    /// The position that may be committed now.
+    pub(super) fn settled(&self) -> Position {
+        Position {
+            offset: self.window.floor(),
+            leader_epoch: self.leader_epoch,
+        }
+    }
+
+    pub(super) fn start_at(&mut self, start: &Position) {
+        self.window = Window::new(start.offset);
+        self.leader_epoch = start.leader_epoch;
+        self.committed = Some(start.clone());
+        self.phase = Phase::Running;
+        self.exit = None;
+    }
+
+    /// Nothing beyond the committed position counts.
+    pub(super) fn take_back(&mut self) {
+        self.window = Window::new(self.committed.as_ref().map_or(SourceOffset(0), |c| c.offset));
+    }
+
+    pub(super) fn committed_at(&mut self, position: Position) {
+        self.committed = Some(position);
+        self.failures = 0;
+    }
+
+    pub(super) fn quarantine(&mut self, now: Time, why: Quarantine) {
+        let wait = RETRY.0.saturating_mul(1 << self.failures.min(10)).min(RETRY.1);
+        self.failures = self.failures.saturating_add(1);
+        self.phase = Phase::Quarantined {
+            why,
+            retry_at: now + wait,
+        };
+        self.exit = None;
+    }
+}

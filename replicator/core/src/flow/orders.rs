@@ -1,0 +1,120 @@
+//! What the flow asks for, and what it is told besides the engine's facts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::Codec;
+use crate::slots::{Claims, Slot};
+use crate::types::{Lane, Membership, Position, TopicPartition};
+
+/// What fixes a flow's behaviour for its life.
+#[derive(Clone, Debug)]
+pub struct FlowSettings {
+    /// How records and positions are made durable.
+    pub delivery: Delivery,
+    /// Longest time between a record being forwarded and the attempt to commit it.
+    pub commit_interval: Duration,
+    /// Bytes forwarded in one transaction after which it is committed at once.
+    pub commit_bytes: u64,
+    /// How long a transaction may wait for an assignment before it is aborted; below the transaction
+    /// timeout.
+    pub hold_limit: Duration,
+}
+
+/// Delivery guarantee of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Records and positions in one transaction.
+    ExactlyOnce,
+    /// Positions after the records; a crash copies some records again.
+    AtLeastOnce,
+}
+
+/// A source partition that the routes select, and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pairing {
+    /// Source partition.
+    pub source: TopicPartition,
+    /// Id of the source topic (KIP-516); another id is another topic.
+    pub topic_id: [u8; 16],
+    /// Target topic; the partition number is the source's.
+    pub target_topic: Arc<str>,
+    /// How its batches are compressed on the target.
+    pub codec: Codec,
+}
+
+impl Pairing {
+    /// The partition on the target, under whose name the position is committed.
+    #[must_use]
+    pub fn target(&self) -> TopicPartition {
+        TopicPartition::new(Arc::clone(&self.target_topic), self.source.partition)
+    }
+}
+
+/// An assignment as it came from SyncGroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// Who we are in it.
+    pub membership: Membership,
+    /// Into how many slots it divides the partitions.
+    pub slot_count: u16,
+    /// Our slots.
+    pub slots: BTreeSet<Slot>,
+    /// Others wait for slots that we, or the process before us, are to give up: see
+    /// [`Assignment::awaits`](crate::slots::Assignment::awaits).
+    pub awaited: bool,
+}
+
+/// Something to do. Orders are carried out in the order given; those marked *later* answer with a fact at
+/// some later time, the others before the next order is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// *Later*: join the group with these claims; answers `assigned` (after `joined`) or `join_failed`, and
+    /// exactly one of them.
+    Join {
+        /// What we hold; `None` for a member that holds nothing or lost its membership.
+        claims: Option<Claims>,
+    },
+    /// *Later*: read the committed position of each lane with require_stable, or decide its start and commit
+    /// that; answers `opened`, `open_failed` or `open_stale` for each lane.
+    Open {
+        /// The lanes.
+        lanes: Vec<(Lane, Pairing)>,
+        /// Fences the commit of the start.
+        membership: Membership,
+    },
+    /// Begin to read lanes.
+    Attach(Vec<(Lane, Pairing, Position)>),
+    /// Stop reading lanes.
+    Detach(Vec<Lane>),
+    /// Begin a transaction.
+    Begin,
+    /// Commit the open transaction with these positions; answers `ended`.
+    Commit {
+        /// Fences the commit.
+        membership: Membership,
+        /// Next source offset of every lane that moved.
+        positions: Vec<(Lane, Position)>,
+    },
+    /// Abort the open transaction; answers `ended`.
+    Abort,
+    /// *Later* (at_least_once): commit positions outside a transaction; answers `stored`.
+    Store {
+        /// Fences the commit.
+        membership: Membership,
+        /// Floors of the lanes whose floor moved.
+        positions: Vec<(Lane, Position)>,
+    },
+    /// End this process's part in the flow: something that cannot be true was said, or we are fenced.
+    Halt(String),
+}
+
+/// Why a lane is out of the flow until it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Metric label.
+    pub reason: &'static str,
+    /// Kafka's error in words.
+    pub text: String,
+}

@@ -1,0 +1,13 @@
+//! The rules of Kuroshio: facts in, orders out. No I/O, no clock, no thread.
+
+pub mod batch;
+pub mod engine;
+pub mod flow;
+pub mod lag;
+pub mod origin;
+pub mod routes;
+pub mod runs;
+pub mod slots;
+pub mod start;
+pub mod types;
+pub mod window;

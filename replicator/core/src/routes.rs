@@ -1,0 +1,423 @@
+//! Which topics a flow copies, and under which names (INTERFACE "Configuration": `topics`, `naming`,
+//! `residency`).
+
+mod fingerprint;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use regex::Regex;
+
+/// The topic on the source into which Kuroshio writes its heartbeats.
+pub const HEARTBEATS: &str = "kuroshio.heartbeats";
+
+/// Longest name that Kafka takes for a topic, in characters.
+const MAX_TOPIC_LEN: usize = 249;
+
+/// How topics are called on the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// As on the source.
+    Identity,
+    /// Source alias, this separator, name on the source.
+    Prefix(String),
+}
+
+/// Topics that stay in some clusters by law.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Residency {
+    /// Full-match regular expressions.
+    pub topics: Vec<String>,
+    /// Aliases of the clusters they may be copied to.
+    pub stay_in: Vec<String>,
+}
+
+/// All that the routing of a flow depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteSettings {
+    /// Alias of the source.
+    pub source: String,
+    /// Alias of the target.
+    pub target: String,
+    /// Aliases of all clusters in the configuration.
+    pub aliases: Vec<String>,
+    /// Full-match regular expressions; a topic is selected if one of them matches.
+    pub include: Vec<String>,
+    /// Full-match regular expressions; a topic is not selected if one of them matches.
+    pub exclude: Vec<String>,
+    /// Names on the target.
+    pub naming: Naming,
+    /// Exact source name → target name; goes before `naming`.
+    pub rename: BTreeMap<String, String>,
+    /// `forward: relay`: topics that were copied into the source go on.
+    pub relay: bool,
+    /// Topics that never leave some clusters.
+    pub residency: Vec<Residency>,
+    /// Copy [`HEARTBEATS`], whatever the rest says.
+    pub heartbeats: bool,
+}
+
+/// A mistake in the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// Not a regular expression.
+    #[error("{key}: {pattern:?} is not a regular expression: {why}")]
+    Pattern {
+        /// Key path below the flow (`residency…`: below the root).
+        key: String,
+        /// The pattern.
+        pattern: String,
+        /// The regex crate's words.
+        why: String,
+    },
+    /// A separator that cannot stand in a topic name.
+    #[error("prefix_separator: {0:?} cannot separate a prefix: use letters, digits, '.', '_' or '-'")]
+    Separator(String),
+    /// A prefixed name could have come from either cluster.
+    #[error(
+        "prefix_separator: {prefix:?} also begins the alias {other:?}, so a name on the target could mean either; \
+         choose another separator or alias"
+    )]
+    AmbiguousPrefix {
+        /// Alias and separator.
+        prefix: String,
+        /// The alias that begins with it.
+        other: String,
+    },
+    /// A new name that no topic can have.
+    #[error("topics.rename.{topic}: {name:?} {why}")]
+    Rename {
+        /// Name on the source.
+        topic: String,
+        /// The name wanted.
+        name: String,
+        /// What is wrong with it.
+        why: BadName,
+    },
+}
+
+/// Why a topic on the target cannot have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadName {
+    /// Longer than Kafka takes.
+    #[error("is not 1 to 249 characters long")]
+    Length,
+    /// Characters that Kafka does not take.
+    #[error("is not made of letters, digits, '.', '_' and '-' alone")]
+    Characters,
+    /// It belongs to Kuroshio, MM2 or Kafka.
+    #[error("is reserved")]
+    Reserved,
+}
+
+/// Why a topic is not copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unselected {
+    /// It is one of Kuroshio's, MM2's, MSK's or Kafka's own.
+    Reserved(Owner),
+    /// A residency rule keeps it.
+    Residency {
+        /// The rule's pattern.
+        pattern: String,
+    },
+    /// No pattern of `topics.include` matches.
+    NotIncluded,
+    /// A pattern of `topics.exclude` matches.
+    Excluded {
+        /// The pattern.
+        pattern: String,
+    },
+    /// Under prefix naming: it was copied into the source from this cluster, and the flow does not relay.
+    Replica {
+        /// The alias in its name.
+        of: String,
+    },
+    /// The target cannot have a topic of that name.
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: BadName,
+    },
+}
+
+impl fmt::Display for Unselected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reserved(owner) => write!(f, "belongs to {owner}"),
+            Self::Residency { pattern } => write!(f, "must stay where it is (residency {pattern:?})"),
+            Self::NotIncluded => f.write_str("not in topics.include"),
+            Self::Excluded { pattern } => write!(f, "excluded by {pattern:?}"),
+            Self::Replica { of } => write!(f, "a copy from {of}, and forward is local"),
+            Self::Name { name, why } => write!(f, "the name on the target, {name:?}, {why}"),
+        }
+    }
+}
+
+/// Whose a topic is that is never copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// `kuroshio.…`
+    Kuroshio,
+    /// `heartbeats`, `mm2-…`, `….internal`, `…-internal` (checkpoints and offset syncs among them).
+    MirrorMaker,
+    /// `__…`: Kafka's own and MSK's.
+    Kafka,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kuroshio => "Kuroshio",
+            Self::MirrorMaker => "MirrorMaker 2",
+            Self::Kafka => "Kafka",
+        })
+    }
+}
+
+fn owner(topic: &str) -> Option<Owner> {
+    if topic.starts_with("__") {
+        Some(Owner::Kafka)
+    } else if topic.starts_with("kuroshio.") {
+        Some(Owner::Kuroshio)
+    } else if topic == "heartbeats"
+        || topic.starts_with("mm2-")
+        || topic.ends_with(".internal")
+        || topic.ends_with("-internal")
+    {
+        Some(Owner::MirrorMaker)
+    } else {
+        None
+    }
+}
+
+/// Two or more topics would have one name on the target: none of them is copied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the topics {} would all be {target:?} on the target: rename or exclude all but one", sources.join(", "))]
+pub struct Conflict {
+    /// The name on the target.
+    pub target: Arc<str>,
+    /// The names on the source, sorted.
+    pub sources: Vec<Arc<str>>,
+}
+
+/// What becomes of each topic of the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutePlan {
+    /// Source name → target name of the topics to copy. No target name occurs twice.
+    pub routes: BTreeMap<Arc<str>, Arc<str>>,
+    /// Topics that are not copied, with the reason.
+    pub unselected: BTreeMap<Arc<str>, Unselected>,
+    /// Topics that are not copied because another one has the same target name; sorted by that name.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// The topic routing of one flow.
+#[derive(Clone, Debug)]
+pub struct Router {
+    settings: RouteSettings,
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+    /// Patterns of the residency rules that keep topics from the target.
+    kept: Vec<Pattern>,
+    fingerprint: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Pattern {
+    text: String,
+    full: Regex,
+}
+
+impl Router {
+    /// The router of these settings.
+    ///
+    /// # Errors
+    /// Every mistake in the settings, in their order.
+    pub fn new(settings: RouteSettings) -> Result<Self, Vec<RouteError>> {
+        let mut errors = Vec::new();
+        let include = compile("topics.include", &settings.include, &mut errors);
+        let exclude = compile("topics.exclude", &settings.exclude, &mut errors);
+        let mut kept = Vec::new();
+        for (at, rule) in settings.residency.iter().enumerate() {
+            let patterns = compile(&format!("residency[{at}].topics"), &rule.topics, &mut errors);
+            if !rule.stay_in.contains(&settings.target) {
+                kept.extend(patterns);
+            }
+        }
+        check_prefixes(&settings, &mut errors);
+        for (topic, name) in &settings.rename {
+            if let Some(why) = bad_name(name) {
+                errors.push(RouteError::Rename {
+                    topic: topic.clone(),
+                    name: name.clone(),
+                    why,
+                });
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let fingerprint = fingerprint::of(&settings);
+        Ok(Self {
+            settings,
+            include,
+            exclude,
+            kept,
+            fingerprint,
+        })
+    }
+
+    /// The name of `topic` on the target.
+    ///
+    /// # Errors
+    /// [`Unselected`]: why it is not copied.
+    pub fn route(&self, topic: &str) -> Result<Arc<str>, Unselected> {
+        if topic == HEARTBEATS && self.settings.heartbeats {
+            return Ok(topic.into());
+        }
+        if let Some(owner) = owner(topic) {
+            return Err(Unselected::Reserved(owner));
+        }
+        if let Some(pattern) = self.births(topic).find_map(|name| matching(&self.kept, name)) {
+            return Err(Unselected::Residency { pattern });
+        }
+        if matching(&self.include, topic).is_none() {
+            return Err(Unselected::NotIncluded);
+        }
+        if let Some(pattern) = matching(&self.exclude, topic) {
+            return Err(Unselected::Excluded { pattern });
+        }
+        if let Some((of, _)) = self.copied_from(topic).filter(|_| !self.settings.relay) {
+            return Err(Unselected::Replica { of: of.to_owned() });
+        }
+        let name = match (self.settings.rename.get(topic), &self.settings.naming) {
+            (Some(name), _) => name.clone(),
+            (None, Naming::Identity) => topic.to_owned(),
+            (None, Naming::Prefix(separator)) => format!("{}{separator}{topic}", self.settings.source),
+        };
+        match bad_name(&name) {
+            Some(why) => Err(Unselected::Name { name, why }),
+            None => Ok(name.into()),
+        }
+    }
+
+    /// Under prefix naming: the alias that the name begins with, and the rest.
+    fn copied_from<'a>(&'a self, topic: &'a str) -> Option<(&'a str, &'a str)> {
+        let Naming::Prefix(separator) = &self.settings.naming else {
+            return None;
+        };
+        self.settings.aliases.iter().find_map(|alias| {
+            let rest = topic
+                .strip_prefix(alias.as_str())?
+                .strip_prefix(separator.as_str())?;
+            (!rest.is_empty()).then_some((alias.as_str(), rest))
+        })
+    }
+
+    /// The name, then the names that the topic had on the clusters before: residency holds for its copies too.
+    fn births<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a str> {
+        std::iter::successors(Some(topic), |name| self.copied_from(name).map(|(_, rest)| rest))
+    }
+
+    /// What becomes of each of the source's topics. The order in which they come does not matter.
+    pub fn plan(&self, topics: impl IntoIterator<Item = impl AsRef<str>>) -> RoutePlan {
+        let mut plan = RoutePlan::default();
+        let mut by_target: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
+        for topic in topics {
+            let topic: Arc<str> = topic.as_ref().into();
+            match self.route(&topic) {
+                Ok(target) => {
+                    by_target.entry(target).or_default().insert(topic);
+                }
+                Err(why) => {
+                    plan.unselected.insert(topic, why);
+                }
+            }
+        }
+        for (target, sources) in by_target {
+            if sources.len() > 1 {
+                plan.conflicts.push(Conflict {
+                    target,
+                    sources: sources.into_iter().collect(),
+                });
+            } else {
+                plan.routes
+                    .extend(sources.into_iter().map(|source| (source, Arc::clone(&target))));
+            }
+        }
+        plan
+    }
+
+    /// A number that differs (but for chance) between settings that could copy different topics or name them
+    /// differently. The order of lists, where it means nothing, does not change it.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}
+
+fn compile(key: &str, patterns: &[String], errors: &mut Vec<RouteError>) -> Vec<Pattern> {
+    let mut compiled = Vec::with_capacity(patterns.len());
+    for (at, pattern) in patterns.iter().enumerate() {
+        // Alone first: `a)|(b` must not become valid by the group that makes it a full match.
+        match Regex::new(pattern).and_then(|_| Regex::new(&format!("^(?:{pattern})$"))) {
+            Ok(full) => compiled.push(Pattern {
+                text: pattern.clone(),
+                full,
+            }),
+            Err(error) => errors.push(RouteError::Pattern {
+                key: format!("{key}[{at}]"),
+                pattern: pattern.clone(),
+                why: error.to_string(),
+            }),
+        }
+    }
+    compiled
+}
+
+fn matching(patterns: &[Pattern], topic: &str) -> Option<String> {
+    patterns
+        .iter()
+        .find(|pattern| pattern.full.is_match(topic))
+        .map(|pattern| pattern.text.clone())
+}
+
+fn check_prefixes(settings: &RouteSettings, errors: &mut Vec<RouteError>) {
+    let Naming::Prefix(separator) = &settings.naming else {
+        return;
+    };
+    if separator.is_empty() || !separator.chars().all(in_names) {
+        errors.push(RouteError::Separator(separator.clone()));
+        return;
+    }
+    for alias in &settings.aliases {
+        let prefix = format!("{alias}{separator}");
+        for other in settings.aliases.iter().filter(|other| other.starts_with(&prefix)) {
+            errors.push(RouteError::AmbiguousPrefix {
+                prefix: prefix.clone(),
+                other: other.clone(),
+            });
+        }
+    }
+}
+
+fn in_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+fn bad_name(name: &str) -> Option<BadName> {
+    if name.is_empty() || name.len() > MAX_TOPIC_LEN {
+        Some(BadName::Length)
+    } else if !name.chars().all(in_names) || name == "." || name == ".." {
+        Some(BadName::Characters)
+    } else if owner(name).is_some() {
+        Some(BadName::Reserved)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! Where a lane starts to read (DESIGN D2 "Positions"), and the metadata that binds a committed position to
+//! the source log that it is a position of.
+//!
+//! The rule is asked again and again: it answers with a start, or with what it needs to know next, which the
+//! caller looks up and adds to the [`Facts`].
+
+use std::fmt;
+
+use crate::types::{Position, SourceOffset};
+
+/// The topic id of clusters that give none: 16 zero bytes in Kafka's base64url.
+pub const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// A source log: the metadata stored with each position is `1 <source cluster id> <source topic id>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogId {
+    /// Kafka's cluster id: not empty, without white space.
+    pub cluster: String,
+    /// Kafka's topic id as Kafka writes it (base64url); [`NO_TOPIC_ID`] where it is not known.
+    pub topic: String,
+}
+
+impl LogId {
+    /// Reads a position's metadata; `None` if it was not written by [`LogId`]'s `Display`.
+    #[must_use]
+    pub fn parse(metadata: &str) -> Option<Self> {
+        let mut words = metadata.split(' ');
+        let (version, cluster, topic) = (words.next()?, words.next()?, words.next()?);
+        let good = |id: &str| !id.is_empty() && !id.contains(char::is_whitespace);
+        let valid = version == "1" && good(cluster) && good(topic) && words.next().is_none();
+        valid.then(|| Self {
+            cluster: cluster.to_owned(),
+            topic: topic.to_owned(),
+        })
+    }
+
+    /// Whether the topics may be the same one: the same id, or one of them is not known.
+    fn may_be_topic(&self, other: &Self) -> bool {
+        self.topic == other.topic || self.topic == NO_TOPIC_ID || other.topic == NO_TOPIC_ID
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1 {} {}", self.cluster, self.topic)
+    }
+}
+
+/// A position as it was found in the flow's group on the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed<'a> {
+    /// The position.
+    pub position: Position,
+    /// Its metadata, as stored.
+    pub metadata: &'a str,
+    /// Where the source log ends for records of the position's leader epoch (OffsetForLeaderEpoch, KIP-320),
+    /// if that was asked: it shows a truncation even after the log has grown again. To be asked only where the
+    /// epoch is that of the last *batch* before the position, markers included: a marker written after a
+    /// change of leader lies beyond the end of the last record's epoch, and that is no truncation.
+    pub epoch_end: Option<SourceOffset>,
+}
+
+/// The newest tag of this flow in the committed tail of the target partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Not looked for yet.
+    Unread,
+    /// There is none, or not within the bytes that may be read for it.
+    NoTag,
+    /// It names this source offset.
+    Tag(SourceOffset, Record),
+}
+
+/// The source record at the offset that the tag names, compared with the target's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Not read yet.
+    Unread,
+    /// Key, value and the other headers are equal: the tag speaks of this very log.
+    Equal,
+    /// They differ, or the source has no record there (any more).
+    Differs,
+}
+
+/// Where a partition starts that the flow's first start found (INTERFACE `start`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Configured {
+    /// At the first record.
+    Earliest,
+    /// At the end.
+    Latest,
+    /// At the first record from a time on, which the caller has looked up; `None`: there is no such record.
+    Timestamp(Option<SourceOffset>),
+}
+
+/// What to do when records cannot be copied any more (INTERFACE `on_data_loss`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// Count them and go on.
+    Continue,
+    /// Stop the partition.
+    Halt,
+}
+
+/// All that the start of a lane depends on.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// The committed position; `None`: there is none.
+    pub committed: Option<Committed<'a>>,
+    /// The source log as it is now.
+    pub source: &'a LogId,
+    /// First offset of the source log.
+    pub log_start: SourceOffset,
+    /// The offset after the last one of the source log: its high watermark.
+    pub log_end: SourceOffset,
+    /// The flow had no position at all when this generation was made: this is its first start.
+    pub fresh: bool,
+    /// Start of partitions that the flow's first start finds.
+    pub configured: Configured,
+    /// What the target's tail says; looked at only where the position is lost or missing.
+    pub tail: Tail,
+    /// What to do about loss.
+    pub on_data_loss: OnDataLoss,
+}
+
+/// What was lost; the names are metric labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LossReason {
+    /// The source deleted records before they were copied.
+    Retention,
+    /// The source log was cut: an unclean leader election, or records deleted behind our back.
+    Truncation,
+    /// The source topic was deleted and created anew.
+    Recreated,
+    /// The position is gone or not ours, and no tag could be verified to heal it.
+    Position,
+}
+
+impl LossReason {
+    /// The value of the metric label `reason`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::Truncation => "truncation",
+            Self::Recreated => "recreated",
+            Self::Position => "position",
+        }
+    }
+}
+
+/// The source offsets `from..to` cannot be copied, or cannot be known to have been copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Why.
+    pub reason: LossReason,
+    /// First offset lost.
+    pub from: SourceOffset,
+    /// The offset after the last one lost; equal to `from` where nobody knows how many.
+    pub to: SourceOffset,
+    /// Where the lane goes on (after `Halt`: where it would).
+    pub then: SourceOffset,
+}
+
+impl Loss {
+    /// Records to count as lost: at least 1, so that a loss of unknown extent is not silent.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        u64::try_from(self.to.0.saturating_sub(self.from.0))
+            .unwrap_or(0)
+            .max(1)
+    }
+}
+
+/// Where a lane starts, or what is needed to say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Here; without a committed position it is written at once, before the first record.
+    At(Position),
+    /// Look for the newest tag of this flow in the target's committed tail.
+    AskTail,
+    /// Read the source record at this offset and compare it with the target's record that names it.
+    AskRecord(SourceOffset),
+    /// Records are lost: count them, and start at `then`.
+    Lost(Loss),
+    /// Records are lost, and the partition stops for that.
+    Halt(Loss),
+    /// The alias names another cluster than before: the flow stops.
+    WrongCluster {
+        /// The cluster id in the position.
+        known: String,
+        /// The cluster id now.
+        now: String,
+    },
+}
+
+/// Decides where a lane starts.
+#[must_use]
+pub fn decide(facts: &Facts<'_>) -> Start {
+    let Some(committed) = &facts.committed else {
+        return without_position(facts, None);
+    };
+    let Some(log) = LogId::parse(committed.metadata) else {
+        return without_position(facts, Some(committed.position.offset));
+    };
+    if log.cluster != facts.source.cluster {
+        return Start::WrongCluster {
+            known: log.cluster,
+            now: facts.source.cluster.clone(),
+        };
+    }
+    let position = committed.position.offset;
+    if !log.may_be_topic(facts.source) {
+        // What the old topic still had is gone, and how much nobody knows. All of the new one is to be copied.
+        return lost(
+            facts,
+            LossReason::Recreated,
+            (position, position),
+            facts.log_start,
+        );
+    }
+    if position < facts.log_start {
+        return lost(
+            facts,
+            LossReason::Retention,
+            (position, facts.log_start),
+            facts.log_start,
+        );
+    }
+    let end = committed
+        .epoch_end
+        .map_or(facts.log_end, |end| end.min(facts.log_end));
+    if position > end {
+        return lost(
+            facts,
+            LossReason::Truncation,
+            (end, position),
+            end.max(facts.log_start),
+        );
+    }
+    Start::At(committed.position.clone())
+}
+
+/// Without a position that can be trusted (`untrusted`: the one that cannot), the target is asked: even on a
+/// first start, because a flow whose group was deleted looks like one.
+fn without_position(facts: &Facts<'_>, untrusted: Option<SourceOffset>) -> Start {
+    let Facts {
+        log_start, log_end, ..
+    } = *facts;
+    match facts.tail {
+        Tail::Unread => Start::AskTail,
+        Tail::NoTag => match untrusted {
+            Some(position) => lost(facts, LossReason::Position, (position, position), log_start),
+            None => first_start(facts),
+        },
+        Tail::Tag(newest, _) if newest.plus(1) < log_start => lost(
+            facts,
+            LossReason::Retention,
+            (newest.plus(1), log_start),
+            log_start,
+        ),
+        // It is the last record before the log: read or not, the start is the same.
+        Tail::Tag(newest, _) if newest < log_start => at(log_start),
+        Tail::Tag(newest, Record::Unread) if newest < log_end => Start::AskRecord(newest),
+        Tail::Tag(newest, Record::Equal) if newest < log_end => at(newest.plus(1)),
+        // Another log than the tag speaks of. From its first record on nothing is missed; what was copied
+        // before comes twice.
+        Tail::Tag(newest, _) => lost(
+            facts,
+            LossReason::Position,
+            (newest.plus(1), newest.plus(1)),
+            log_start,
+        ),
+    }
+}
+
+fn first_start(facts: &Facts<'_>) -> Start {
+    // A partition that appears later begins with its first record, whatever the first start was.
+    let configured = if facts.fresh {
+        facts.configured
+    } else {
+        Configured::Earliest
+    };
+    at(match configured {
+        Configured::Earliest => facts.log_start,
+        Configured::Latest | Configured::Timestamp(None) => facts.log_end,
+        Configured::Timestamp(Some(offset)) => offset.max(facts.log_start).min(facts.log_end),
+    })
+}
+
+fn at(offset: SourceOffset) -> Start {
+    Start::At(Position {
+        offset,
+        leader_epoch: None,
+    })
+}
+
+fn lost(
+    facts: &Facts<'_>,
+    reason: LossReason,
+    (from, to): (SourceOffset, SourceOffset),
+    then: SourceOffset,
+) -> Start {
+    let loss = Loss {
+        reason,
+        from,
+        to,
+        then,
+    };
+    match facts.on_data_loss {
+        OnDataLoss::Continue => Start::Lost(loss),
+        OnDataLoss::Halt => Start::Halt(loss),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const OURS: &str = "1 cluster-A topic-1";
+
+fn source() -> LogId {
+    LogId::parse(OURS).unwrap()
+}
+
+/// A log of offsets 100..200, without a position.
+fn facts(source: &LogId) -> Facts<'_> {
+    Facts {
+        committed: None,
+        source,
+        log_start: SourceOffset(100),
+        log_end: SourceOffset(200),
+        fresh: false,
+        configured: Configured::Latest,
+        tail: Tail::Unread,
+        on_data_loss: OnDataLoss::Continue,
+    }
+}
+
+fn committed(offset: i64, metadata: &str) -> Committed<'_> {
+    let position = Position {
+        offset: SourceOffset(offset),
+        leader_epoch: Some(7),
+    };
+    Committed {
+        position,
+        metadata,
+        epoch_end: None,
+    }
+}
+
+fn start_at(offset: i64) -> Start {
+    at(SourceOffset(offset))
+}
+
+fn loss(reason: LossReason, from: i64, to: i64, then: i64) -> Start {
+    Start::Lost(Loss {
+        reason,
+        from: SourceOffset(from),
+        to: SourceOffset(to),
+        then: SourceOffset(then),
+    })
+}
+
+#[test]
+fn a_committed_position() {
+    let source = source();
+    let stays = |offset| Start::At(committed(offset, OURS).position);
+    for (offset, metadata, epoch_end, expected) in [
+        (150, OURS, None, stays(150)),
+        (100, OURS, None, stays(100)),
+        (200, OURS, None, stays(200)),
+        (150, OURS, Some(150), stays(150)),
+        (150, "1 cluster-A AAAAAAAAAAAAAAAAAAAAAA", None, stays(150)),
+        (99, OURS, None, loss(LossReason::Retention, 99, 100, 100)),
+        (0, OURS, None, loss(LossReason::Retention, 0, 100, 100)),
+        (201, OURS, None, loss(LossReason::Truncation, 200, 201, 200)),
+        (150, OURS, Some(140), loss(LossReason::Truncation, 140, 150, 140)),
+        (150, OURS, Some(90), loss(LossReason::Truncation, 90, 150, 100)),
+        (
+            150,
+            "1 cluster-A topic-2",
+            None,
+            loss(LossReason::Recreated, 150, 150, 100),
+        ),
+        (
+            900,
+            "1 cluster-A topic-2",
+            None,
+            loss(LossReason::Recreated, 900, 900, 100),
+        ),
+        (
+            150,
+            "1 cluster-B topic-1",
+            None,
+            Start::WrongCluster {
+                known: "cluster-B".into(),
+                now: "cluster-A".into(),
+            },
+        ),
+        (150, "", None, Start::AskTail),
+        (150, "2 cluster-A topic-1", None, Start::AskTail),
+    ] {
+        let mut committed = committed(offset, metadata);
+        committed.epoch_end = epoch_end.map(SourceOffset);
+        let facts = Facts {
+            committed: Some(committed),
+            ..facts(&source)
+        };
+        assert_eq!(decide(&facts), expected, "{offset} {metadata:?} {epoch_end:?}");
+    }
+}
+
+#[test]
+fn without_a_position_the_tail_decides() {
+    let source = source();
+    let tag = |offset, record| Tail::Tag(SourceOffset(offset), record);
+    for (tail, expected) in [
+        (Tail::Unread, Start::AskTail),
+        (Tail::NoTag, start_at(100)),
+        (tag(150, Record::Unread), Start::AskRecord(SourceOffset(150))),
+        (tag(150, Record::Equal), start_at(151)),
+        (tag(199, Record::Equal), start_at(200)),
+        (
+            tag(150, Record::Differs),
+            loss(LossReason::Position, 151, 151, 100),
+        ),
+        (
+            tag(200, Record::Unread),
+            loss(LossReason::Position, 201, 201, 100),
+        ),
+        (tag(99, Record::Unread), start_at(100)),
+        (tag(89, Record::Unread), loss(LossReason::Retention, 90, 100, 100)),
+    ] {
+        for fresh in [false, true] {
+            // A first start with nothing on the target is what the configuration says, see below.
+            let fresh = fresh && tail != Tail::NoTag;
+            let facts = Facts {
+                tail,
+                fresh,
+                ..facts(&source)
+            };
+            assert_eq!(decide(&facts), expected, "{tail:?} fresh {fresh}");
+        }
+    }
+}
+
+#[test]
+fn an_untrusted_position_without_a_tag_is_lost() {
+    let source = source();
+    let facts = Facts {
+        committed: Some(committed(150, "what?")),
+        tail: Tail::NoTag,
+        ..facts(&source)
+    };
+    assert_eq!(decide(&facts), loss(LossReason::Position, 150, 150, 100));
+    let healed = Facts {
+        tail: Tail::Tag(SourceOffset(120), Record::Equal),
+        ..facts
+    };
+    assert_eq!(decide(&healed), start_at(121));
+}
+
+#[test]
+fn the_first_start_is_as_configured() {
+    let source = source();
+    for (configured, first, later) in [
+        (Configured::Earliest, 100, 100),
+        (Configured::Latest, 200, 100),
+        (Configured::Timestamp(Some(SourceOffset(170))), 170, 100),
+        (Configured::Timestamp(Some(SourceOffset(20))), 100, 100),
+        (Configured::Timestamp(Some(SourceOffset(999))), 200, 100),
+        (Configured::Timestamp(None), 200, 100),
+    ] {
+        for (fresh, expected) in [(true, first), (false, later)] {
+            let facts = Facts {
+                configured,
+                fresh,
+                tail: Tail::NoTag,
+                ..facts(&source)
+            };
+            assert_eq!(decide(&facts), start_at(expected), "{configured:?} fresh {fresh}");
+        }
+    }
+}
+
+#[test]
+fn halt_stops_for_every_loss_and_nothing_else() {
+    let source = source();
+    let halt = |committed| {
+        decide(&Facts {
+            committed: Some(committed),
+            on_data_loss: OnDataLoss::Halt,
+            ..facts(&source)
+        })
+    };
+    assert!(matches!(halt(committed(99, OURS)), Start::Halt(_)));
+    assert!(matches!(halt(committed(201, OURS)), Start::Halt(_)));
+    assert!(matches!(
+        halt(committed(150, "1 cluster-A topic-2")),
+        Start::Halt(_)
+    ));
+    assert!(matches!(halt(committed(150, OURS)), Start::At(_)));
+}
+
+#[test]
+fn a_loss_of_unknown_extent_counts_as_one() {
+    let count = |from, to| {
+        let (from, to) = (SourceOffset(from), SourceOffset(to));
+        Loss {
+            reason: LossReason::Position,
+            from,
+            to,
+            then: to,
+        }
+        .count()
+    };
+    assert_eq!(
+        (count(5, 5), count(5, 6), count(5, 15), count(0, i64::MAX)),
+        (1, 1, 10, i64::MAX as u64)
+    );
+}
+
+#[test]
+fn metadata_table() {
+    for bad in [
+        "", "1", "1 a", "1 a b c", "1  a b", "1 a ", " 1 a b", "2 a b", "01 a b", "1 a b\n",
+    ] {
+        assert_eq!(LogId::parse(bad), None, "{bad:?}");
+    }
+    assert_eq!(source().to_string(), OURS);
+}
+
+proptest! {
+    #[test]
+    fn metadata_round_trip(cluster in "[!-~]{1,40}", topic in "[A-Za-z0-9_-]{1,30}") {
+        let log = LogId { cluster, topic };
+        prop_assert_eq!(LogId::parse(&log.to_string()), Some(log));
+    }
+
+    #[test]
+    fn arbitrary_metadata_is_no_panic(metadata: String) {
+        if let Some(log) = LogId::parse(&metadata) {
+            prop_assert_eq!(log.to_string(), metadata);
+        }
+    }
+
+    /// Whatever is true: a lane starts inside the log, and no record after the position is passed silently.
+    #[test]
+    fn a_start_lies_in_the_log_and_passes_nothing_silently(
+        offset in 0_i64..300, start in 0_i64..200, len in 0_i64..100, epoch_end in proptest::option::of(0_i64..300),
+    ) {
+        let source = source();
+        let mut committed = committed(offset, OURS);
+        committed.epoch_end = epoch_end.map(SourceOffset);
+        let (log_start, log_end) = (SourceOffset(start), SourceOffset(start + len));
+        let facts = Facts { committed: Some(committed), log_start, log_end, ..facts(&source) };
+        match decide(&facts) {
+            Start::At(position) => {
+                prop_assert_eq!(position.offset.0, offset);
+                prop_assert!(log_start <= position.offset && position.offset <= log_end);
+            }
+            Start::Lost(loss) => {
+                prop_assert!(log_start <= loss.then && loss.then <= log_end);
+                prop_assert!(loss.then.0 <= offset || loss.then <= loss.to);
+            }
+            other => return Err(TestCaseError::fail(format!("{other:?}"))),
+        }
+    }
+}

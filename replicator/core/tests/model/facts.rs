@@ -1,0 +1,401 @@
+//! The model's state, and what it tells the flow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kuroshio_core::engine::{Codec, Fact, PlacedRun, ReadRun, Refusal, RefusalKind};
+use kuroshio_core::flow::{Assigned, Delivery, Flow, FlowSettings, Pairing, Quarantine};
+use kuroshio_core::slots::{SLOT_COUNT, Slot, slot_of};
+use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TargetOffset, Time, TopicPartition};
+use proptest::prelude::*;
+
+const PARTITIONS: i32 = 4;
+const HOLD: u64 = 5_000;
+
+/// What happens next; numbers choose among what is possible.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    Pass(u16),
+    Rebalancing,
+    Joined,
+    Assigned(u8),
+    JoinFailed,
+    SeatLost,
+    Catalog(u8),
+    Opened(u8),
+    OpenFailed(u8),
+    OpenStale(u8),
+    Read(u8, u8),
+    Placed(u8),
+    Refused(u8),
+    OutOfRange(u8),
+    Unreadable(u8),
+    CaughtUp,
+    Rebuilt,
+    Stored(bool),
+    /// How the next transactions end.
+    Fate(u8),
+}
+
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0_u16..3_000).prop_map(Step::Pass),
+        1 => Just(Step::Rebalancing),
+        3 => Just(Step::Joined),
+        4 => any::<u8>().prop_map(Step::Assigned),
+        1 => Just(Step::JoinFailed),
+        1 => Just(Step::SeatLost),
+        2 => any::<u8>().prop_map(Step::Catalog),
+        8 => any::<u8>().prop_map(Step::Opened),
+        1 => any::<u8>().prop_map(Step::OpenFailed),
+        1 => any::<u8>().prop_map(Step::OpenStale),
+        8 => any::<(u8, u8)>().prop_map(|(lane, bits)| Step::Read(lane, bits)),
+        8 => any::<u8>().prop_map(Step::Placed),
+        1 => any::<u8>().prop_map(Step::Refused),
+        1 => any::<u8>().prop_map(Step::OutOfRange),
+        1 => any::<u8>().prop_map(Step::Unreadable),
+        4 => Just(Step::CaughtUp),
+        1 => Just(Step::Rebuilt),
+        3 => any::<bool>().prop_map(Step::Stored),
+        2 => any::<u8>().prop_map(Step::Fate),
+    ];
+    proptest::collection::vec(step, 1..150)
+}
+
+/// A lane as the engine has it.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    pub pairing: Pairing,
+    pub next: i64,
+    pub in_flight: BTreeSet<i64>,
+    pub refused: bool,
+}
+
+pub struct Model {
+    pub flow: Flow,
+    pub delivery: Delivery,
+    pub now: u64,
+    pub fate: u8,
+    pub generation: i32,
+    /// A join was ordered and has not ended.
+    pub joining: bool,
+    /// JoinGroup was answered and no assignment came since; once it came, its generation is looked at.
+    pub held: bool,
+    pub slots: BTreeSet<Slot>,
+    /// Slots were taken from it, or others wait for it: it must join again.
+    pub owes_join: bool,
+    pub selected: BTreeSet<i32>,
+    pub opening: BTreeMap<Lane, Pairing>,
+    pub attached: BTreeMap<Lane, Attached>,
+    /// Detached with records in flight.
+    pub ghosts: Vec<(Lane, i64)>,
+    pub used: BTreeSet<Lane>,
+    pub committed: BTreeMap<TopicPartition, i64>,
+    pub open: bool,
+    /// Lanes with something read in the open transaction.
+    pub moved: BTreeSet<Lane>,
+    pub storing: Option<Vec<(Lane, TopicPartition, i64)>>,
+    pub halted: Option<String>,
+    pub begun: u32,
+    pub over: u32,
+    pub stopping: bool,
+}
+
+pub fn pairing(partition: i32) -> Pairing {
+    Pairing {
+        source: TopicPartition::new("orders", partition),
+        topic_id: [1; 16],
+        target_topic: "orders".into(),
+        codec: Codec::None,
+    }
+}
+
+pub fn slot(partition: i32) -> Slot {
+    slot_of("orders", partition, SLOT_COUNT)
+}
+
+pub fn some<T: Clone>(all: impl IntoIterator<Item = T>, which: u8) -> Option<T> {
+    let all: Vec<T> = all.into_iter().collect();
+    (!all.is_empty()).then(|| all[usize::from(which) % all.len()].clone())
+}
+
+impl Model {
+    pub fn new(delivery: Delivery) -> Self {
+        let settings = FlowSettings {
+            delivery,
+            commit_interval: Duration::from_millis(100),
+            commit_bytes: 1_000,
+            hold_limit: Duration::from_millis(HOLD),
+        };
+        let mut model = Self {
+            flow: Flow::new(settings),
+            delivery,
+            now: 0,
+            fate: 0,
+            generation: 0,
+            joining: false,
+            held: false,
+            slots: BTreeSet::new(),
+            owes_join: false,
+            selected: (0..PARTITIONS).collect(),
+            opening: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            ghosts: Vec::new(),
+            used: BTreeSet::new(),
+            committed: BTreeMap::new(),
+            open: false,
+            moved: BTreeSet::new(),
+            storing: None,
+            halted: None,
+            begun: 0,
+            over: 0,
+            stopping: false,
+        };
+        model.flow.catalog(model.time(), (0..PARTITIONS).map(pairing));
+        model
+    }
+
+    pub fn time(&self) -> Time {
+        Time::from_millis(self.now)
+    }
+
+    pub fn step(&mut self, step: Step) {
+        let now = self.time();
+        match step {
+            Step::Pass(ms) => self.now += u64::from(ms),
+            Step::Rebalancing => self.flow.rebalancing(now),
+            Step::Joined if self.joining => {
+                self.held = true;
+                self.flow.joined(now);
+            }
+            Step::Assigned(bits) if self.joining => {
+                self.generation += 1;
+                self.joining = false;
+                let mine = |partition: &i32| bits >> partition & 1 == 1;
+                let before =
+                    std::mem::replace(&mut self.slots, (0..PARTITIONS).filter(mine).map(slot).collect());
+                self.owes_join = bits > 200 || !before.is_subset(&self.slots);
+                self.held = false;
+                let (slot_count, slots) = (SLOT_COUNT, self.slots.clone());
+                let assigned = Assigned {
+                    membership: self.membership(),
+                    slot_count,
+                    slots,
+                    awaited: bits > 200,
+                };
+                self.flow.assigned(now, assigned);
+            }
+            Step::JoinFailed if self.joining => {
+                self.joining = false;
+                self.flow.join_failed(now);
+            }
+            Step::SeatLost => {
+                self.slots.clear();
+                self.held = false;
+                self.flow.seat_lost(now);
+            }
+            Step::Catalog(bits) => {
+                self.selected = (0..PARTITIONS)
+                    .filter(|partition| bits >> partition & 3 != 0)
+                    .collect();
+                self.flow.catalog(now, self.selected.iter().copied().map(pairing));
+            }
+            Step::Opened(which) => {
+                if let Some((lane, pairing)) = some(self.opening.clone(), which) {
+                    self.opening.remove(&lane);
+                    let at = *self.committed.entry(pairing.source).or_insert(0);
+                    self.flow.opened(now, lane, &position(at));
+                }
+            }
+            Step::OpenFailed(which) => {
+                if let Some((lane, _)) = some(self.opening.clone(), which) {
+                    self.opening.remove(&lane);
+                    self.flow.open_failed(
+                        now,
+                        lane,
+                        Quarantine {
+                            reason: "test",
+                            text: String::new(),
+                        },
+                    );
+                }
+            }
+            Step::OpenStale(which) => {
+                if let Some((lane, _)) = some(self.opening.clone(), which) {
+                    self.opening.remove(&lane);
+                    self.flow.open_stale(now, lane);
+                }
+            }
+            Step::Read(which, bits) if self.flow.may_read() => self.read(which, bits),
+            Step::Placed(which) => self.place(which),
+            Step::Refused(which) => {
+                if let Some((lane, _)) = some(self.ghosts.iter().copied(), which).filter(|_| which % 2 == 0) {
+                    self.ghosts.retain(|ghost| ghost.0 != lane);
+                    let why = Refusal {
+                        kind: RefusalKind::TooLarge,
+                        text: String::new(),
+                    };
+                    self.flow.engine(
+                        now,
+                        &Fact::Refused {
+                            lane,
+                            at: SourceOffset(0),
+                            why,
+                        },
+                    );
+                }
+                let full = self
+                    .attached
+                    .iter()
+                    .filter(|(_, io)| !io.in_flight.is_empty() && !io.refused);
+                if let Some(lane) = some(full.map(|(lane, _)| *lane), which) {
+                    let why = Refusal {
+                        kind: RefusalKind::TooLarge,
+                        text: String::new(),
+                    };
+                    let io = self.attached.get_mut(&lane).expect("just found");
+                    io.refused = true;
+                    let at = SourceOffset(*io.in_flight.first().expect("not empty"));
+                    self.flow.engine(now, &Fact::Refused { lane, at, why });
+                    // What else may come before the flow has looked.
+                    match which % 3 {
+                        0 => self.flow.engine(
+                            now,
+                            &Fact::Unreadable {
+                                lane,
+                                why: String::new(),
+                            },
+                        ),
+                        1 => {
+                            self.selected.clear();
+                            self.flow.catalog(now, []);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Step::OutOfRange(which) => {
+                if let Some(lane) = some(self.attached.keys().copied(), which) {
+                    self.flow.engine(
+                        now,
+                        &Fact::OutOfRange {
+                            lane,
+                            at: SourceOffset(0),
+                        },
+                    );
+                }
+            }
+            Step::Unreadable(which) => {
+                if let Some(lane) = some(self.attached.keys().copied(), which) {
+                    self.flow.engine(
+                        now,
+                        &Fact::Unreadable {
+                            lane,
+                            why: String::new(),
+                        },
+                    );
+                }
+            }
+            Step::CaughtUp => self.flow.caught_up(now),
+            Step::Rebuilt => {
+                self.attached.clear();
+                self.ghosts.clear();
+                self.moved.clear();
+                self.over += u32::from(std::mem::take(&mut self.open));
+                self.flow.rebuilt(now);
+            }
+            Step::Stored(good) => self.stored(good),
+            Step::Fate(fate) => self.fate = fate,
+            _ => {}
+        }
+        self.flow.tick(self.time());
+        self.carry_out();
+    }
+
+    pub fn membership(&self) -> Membership {
+        let name: Arc<str> = "kuroshio.tw-jp.a.0".into();
+        Membership {
+            group: "g".into(),
+            instance: name,
+            member: "m".into(),
+            generation: self.generation,
+        }
+    }
+
+    pub fn read(&mut self, which: u8, bits: u8) {
+        let Some(lane) = some(
+            self.attached
+                .iter()
+                .filter(|(_, io)| !io.refused)
+                .map(|(l, _)| *l),
+            which,
+        ) else {
+            return;
+        };
+        let io = self.attached.get_mut(&lane).expect("just found");
+        let first = io.next;
+        io.next += i64::from(bits % 7) + 1;
+        let forwarded: Vec<i64> = (first..io.next).filter(|at| bits >> (at % 8) & 1 == 1).collect();
+        io.in_flight.extend(&forwarded);
+        self.moved.insert(lane);
+        let run = ReadRun {
+            lane,
+            first: SourceOffset(first),
+            next: SourceOffset(io.next),
+            forwarded: forwarded
+                .iter()
+                .map(|at| (SourceOffset(*at), SourceOffset(at + 1)))
+                .collect(),
+            skipped: Vec::new(),
+            bytes: 100 * forwarded.len() as u64,
+            leader_epoch: None,
+        };
+        self.flow.engine(self.time(), &Fact::Read(run));
+    }
+
+    pub fn place(&mut self, which: u8) {
+        let moving = self.attached.iter().filter(|(_, io)| !io.refused);
+        let known = moving.flat_map(|(lane, io)| io.in_flight.first().map(|at| (*lane, *at)));
+        let Some((lane, at)) = some(known.chain(self.ghosts.iter().copied()), which) else {
+            return;
+        };
+        if let Some(io) = self.attached.get_mut(&lane) {
+            io.in_flight.remove(&at);
+        }
+        self.ghosts.retain(|ghost| *ghost != (lane, at));
+        self.placed(lane, at);
+    }
+
+    pub fn placed(&mut self, lane: Lane, at: i64) {
+        let (first, base) = (SourceOffset(at), TargetOffset(0));
+        let run = PlacedRun {
+            lane,
+            first,
+            base,
+            count: 1,
+            bytes: 100,
+            oldest_timestamp: None,
+        };
+        self.flow.engine(self.time(), &Fact::Placed(run));
+    }
+
+    pub fn stored(&mut self, good: bool) {
+        let Some(positions) = self.storing.take() else {
+            return;
+        };
+        let mut stored = Vec::new();
+        for (lane, source, at) in positions.into_iter().filter(|_| good) {
+            self.committed.insert(source, at);
+            stored.push((lane, position(at)));
+        }
+        self.flow.stored(self.time(), stored);
+    }
+}
+
+pub fn position(at: i64) -> Position {
+    Position {
+        offset: SourceOffset(at),
+        leader_epoch: None,
+    }
+}

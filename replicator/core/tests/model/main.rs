@@ -1,0 +1,115 @@
+//! The flow state machine alone, against a naive model, with random transitions: whatever is told in whatever
+//! order, its orders make sense, its positions are those that were read, and it comes to rest.
+#![allow(
+    clippy::too_many_lines,
+    reason = "one match over all transitions and one over all orders"
+)]
+#![allow(unreachable_pub, reason = "the modules of one test binary")]
+#![allow(clippy::expect_used, clippy::panic, reason = "all of this is test code")]
+
+mod facts;
+mod orders;
+
+use std::collections::BTreeSet;
+
+use kuroshio_core::engine::{Fact, PlacedRun, ReadRun};
+use kuroshio_core::flow::{Assigned, Delivery};
+use kuroshio_core::slots::SLOT_COUNT;
+use kuroshio_core::types::{Lane, Membership, SourceOffset, TargetOffset};
+use proptest::prelude::*;
+
+use facts::{Model, Step, steps};
+
+fn follow(delivery: Delivery, steps: &[Step]) {
+    let mut model = Model::new(delivery);
+    model.carry_out();
+    for step in steps {
+        model.step(*step);
+        model.check();
+    }
+    model.drain();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(400),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn exactly_once_follows_the_model(steps in steps()) {
+        follow(Delivery::ExactlyOnce, &steps);
+    }
+
+    #[test]
+    fn at_least_once_follows_the_model(steps in steps()) {
+        follow(Delivery::AtLeastOnce, &steps);
+    }
+}
+
+/// Facts that cannot be true end the process: what it holds is not known any more.
+#[test]
+fn impossible_facts_halt() {
+    let open = |steps: &[Step]| {
+        let mut model = Model::new(Delivery::ExactlyOnce);
+        model.carry_out();
+        steps.iter().for_each(|step| model.step(*step));
+        model
+    };
+    let running = [Step::Assigned(15), Step::Opened(0), Step::Read(0, 255)];
+    let lane = |model: &Model| *model.attached.keys().next().expect("a lane is attached");
+    let halts = |mut model: Model, fact: Fact| {
+        model.flow.engine(model.time(), &fact);
+        model.carry_out();
+        assert!(model.halted.is_some(), "{fact:?} is believed");
+        assert!(!model.flow.may_read());
+    };
+    let run = |lane: Lane, first: i64, next: i64| {
+        let (first, next) = (SourceOffset(first), SourceOffset(next));
+        let (forwarded, skipped) = (Vec::new(), Vec::new());
+        Fact::Read(ReadRun {
+            lane,
+            first,
+            next,
+            forwarded,
+            skipped,
+            bytes: 0,
+            leader_epoch: None,
+        })
+    };
+    let model = open(&running);
+    let next = model.attached[&lane(&model)].next;
+    let known = lane(&model);
+    halts(model, run(known, next + 1, next + 2));
+    halts(open(&running), run(known, 0, 1));
+    halts(open(&running), run(Lane(99), 0, 1));
+    let (first, base) = (SourceOffset(50), TargetOffset(0));
+    let placed = PlacedRun {
+        lane: known,
+        first,
+        base,
+        count: 1,
+        bytes: 1,
+        oldest_timestamp: None,
+    };
+    halts(open(&running), Fact::Placed(placed));
+
+    let mut model = open(&[]);
+    let membership = Membership {
+        generation: -1,
+        ..model.membership()
+    };
+    let (slot_count, slots) = (SLOT_COUNT, BTreeSet::new());
+    model.flow.assigned(
+        model.time(),
+        Assigned {
+            membership,
+            slot_count,
+            slots,
+            awaited: false,
+        },
+    );
+    model.carry_out();
+    assert!(model.halted.is_some(), "(e) a membership without generation");
+}

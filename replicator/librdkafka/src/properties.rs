@@ -1,0 +1,334 @@
+//! librdkafka properties: which are ours, and what they are.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+use kuroshio_core::engine::EngineError;
+
+use crate::settings::{ClientSettings, Delivery, MEMORY_MIN, Settings};
+
+/// Bytes that librdkafka needs for a record beside its own: a consumer's operation and a producer's message.
+pub(crate) const OVERHEAD: u64 = 700;
+
+const MEMORY: &str = "it follows from `memory`";
+const ORDER: &str = "records would be lost or change their order";
+
+/// Properties that users may not set, with the reason.
+static OWNED: &[(&str, &str)] = &[
+    ("acks", ORDER),
+    (
+        "allow.auto.create.topics",
+        "topics are created by the flow, with the settings of their source",
+    ),
+    ("auto.commit.enable", "positions are committed on the target"),
+    (
+        "auto.offset.reset",
+        "where to read from is decided by the flow; a reset would skip records",
+    ),
+    ("bootstrap.servers", "set `bootstrap_servers` of the cluster"),
+    ("check.crcs", "a corrupt batch must not be copied"),
+    ("client.rack", "set `rack` of the cluster"),
+    ("compression.codec", "set `compression` of the flow"),
+    (
+        "compression.level",
+        "the codec of a topic follows its source, and levels differ by codec",
+    ),
+    ("compression.type", "set `compression` of the flow"),
+    (
+        "delivery.report.only.error",
+        "a record counts as placed only by its report",
+    ),
+    ("delivery.timeout.ms", ORDER),
+    ("enable.auto.commit", "positions are committed on the target"),
+    (
+        "enable.auto.offset.store",
+        "positions are committed on the target",
+    ),
+    ("enable.gapless.guarantee", ORDER),
+    ("enable.idempotence", ORDER),
+    (
+        "enable.partition.eof",
+        "the ends of partitions carry positions past transaction markers",
+    ),
+    ("enabled_events", "the engine reads its own events"),
+    ("fetch.max.bytes", MEMORY),
+    ("fetch.message.max.bytes", MEMORY),
+    ("group.id", "the flow's own group"),
+    ("group.instance.id", "the flow is a member of its group by itself"),
+    ("group.protocol", "the flow is a member of its group by itself"),
+    (
+        "isolation.level",
+        "records of aborted transactions must not be copied",
+    ),
+    ("log.queue", "log lines go to the log of this process"),
+    ("max.in.flight", ORDER),
+    ("max.in.flight.requests.per.connection", ORDER),
+    ("max.partition.fetch.bytes", MEMORY),
+    ("message.send.max.retries", ORDER),
+    ("message.timeout.ms", ORDER),
+    ("metadata.broker.list", "set `bootstrap_servers` of the cluster"),
+    (
+        "partition.assignment.strategy",
+        "the flow is a member of its group by itself",
+    ),
+    ("plugin.library.paths", "interceptors could change records"),
+    ("queue.buffering.max.kbytes", MEMORY),
+    ("queue.buffering.max.messages", MEMORY),
+    ("queued.max.messages.kbytes", MEMORY),
+    ("queued.min.messages", MEMORY),
+    ("receive.message.max.bytes", MEMORY),
+    ("request.required.acks", ORDER),
+    ("retries", ORDER),
+    (
+        "session.timeout.ms",
+        "the flow is a member of its group by itself",
+    ),
+    ("test.mock.num.brokers", "use `kuroshio demo`"),
+    ("transaction.timeout.ms", "it is bound to the commit protocol"),
+    ("transactional.id", "it is the identity of a pump"),
+];
+
+/// Properties that users may not override, each with the reason, in alphabetical order.
+#[must_use]
+pub fn owned_properties() -> &'static [(&'static str, &'static str)] {
+    OWNED
+}
+
+/// Shares of an engine's memory, in bytes and counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Fetched and not yet taken.
+    pub(crate) queued: u64,
+    /// `queued.min.messages`: fetched and not yet taken, by count, for small records cost mostly overhead.
+    pub(crate) queued_count: u64,
+    /// Per fetch response.
+    pub(crate) fetch: u64,
+    /// Per partition in a fetch response.
+    pub(crate) fetch_partition: u64,
+    /// Handed to the producer and not yet settled, with overhead.
+    pub(crate) in_flight: u64,
+}
+
+impl Memory {
+    /// A quarter waits in the queue, a quarter is on its way (a response and its unpacked batches), half is
+    /// with the producer.
+    pub(crate) fn of(total: u64) -> Self {
+        let total = total.max(MEMORY_MIN);
+        let quarter = total / 4;
+        let fetch = (quarter / 2).min(50 << 20);
+        Self {
+            queued: quarter.min(2_000_000_000),
+            queued_count: (quarter / (OVERHEAD + 300)).clamp(1_000, 100_000),
+            fetch,
+            // Over a WAN one response per broker is under way: one busy partition may fill it.
+            fetch_partition: fetch.min(16 << 20),
+            in_flight: total / 2,
+        }
+    }
+}
+
+/// Configuration of the consumer.
+pub(crate) fn consumer(settings: &Settings) -> Result<ClientConfig, EngineError> {
+    let memory = Memory::of(settings.memory_bytes);
+    let mut config = shared(&settings.source, &settings.flow)?;
+    let group = format!("kuroshio.{}", settings.flow);
+    let ours: [(&str, &str); 9] = [
+        ("group.id", &group),
+        ("auto.offset.reset", "error"),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "true"),
+        ("isolation.level", "read_committed"),
+        ("check.crcs", "true"),
+        // A full queue is looked at again soon, not after the default second.
+        ("fetch.queue.backoff.ms", "5"),
+        ("fetch.error.backoff.ms", "50"),
+    ];
+    set(&mut config, &settings.source, ours);
+    let sizes: [(&str, u64); 5] = [
+        ("queued.max.messages.kbytes", memory.queued / 1024),
+        ("queued.min.messages", memory.queued_count),
+        ("fetch.max.bytes", memory.fetch),
+        ("fetch.message.max.bytes", memory.fetch_partition),
+        // A broker sends at least one batch whatever its size (KIP-74).
+        (
+            "receive.message.max.bytes",
+            memory.fetch.max(100 << 20) + (1 << 20),
+        ),
+    ];
+    for (name, value) in sizes {
+        config.set(name, value.to_string());
+    }
+    if let Some(rack) = &settings.rack {
+        config.set("client.rack", rack);
+    }
+    Ok(config)
+}
+
+/// Configuration of the producer.
+pub(crate) fn producer(settings: &Settings) -> Result<ClientConfig, EngineError> {
+    let memory = Memory::of(settings.memory_bytes);
+    let mut config = shared(&settings.target, &settings.flow)?;
+    let ours: [(&str, &str); 8] = [
+        ("enable.idempotence", "true"),
+        ("acks", "all"),
+        // The engine counts by itself, with overhead.
+        ("queue.buffering.max.messages", "0"),
+        // One produce request per partition is under way: batches grow while it is, so waiting gains little.
+        ("linger.ms", "2"),
+        ("batch.num.messages", "100000"),
+        // The broker's limit holds, not ours: a record that the source took is offered to the target.
+        ("message.max.bytes", "1000000000"),
+        ("retry.backoff.ms", "50"),
+        // Reported within this time when a topic or partition is missing.
+        ("topic.metadata.propagation.max.ms", "10000"),
+    ];
+    set(&mut config, &settings.target, ours);
+    // In use only should the engine's own count fail.
+    config.set(
+        "queue.buffering.max.kbytes",
+        (memory.in_flight / 1024 * 2).min(2_000_000_000).to_string(),
+    );
+    match &settings.delivery {
+        Delivery::ExactlyOnce {
+            transactional_id,
+            transaction_timeout,
+        } => {
+            let timeout = transaction_timeout.as_millis().to_string();
+            config.set("transactional.id", &**transactional_id);
+            config.set("transaction.timeout.ms", &timeout);
+            config.set("message.timeout.ms", &timeout);
+        }
+        Delivery::AtLeastOnce => {
+            // Records wait for an outage to end, however long.
+            config.set("message.timeout.ms", "0");
+            config.set("enable.gapless.guarantee", "true");
+        }
+    }
+    Ok(config)
+}
+
+/// What both clients have: the cluster's properties behind defaults that users may change.
+fn shared(cluster: &ClientSettings, flow: &str) -> Result<ClientConfig, EngineError> {
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config.set("client.id", format!("kuroshio.{flow}"));
+    for (name, value) in [
+        ("allow.auto.create.topics", "false"),
+        ("socket.keepalive.enable", "true"),
+        ("reconnect.backoff.ms", "100"),
+        ("reconnect.backoff.max.ms", "5000"),
+        ("statistics.interval.ms", "0"),
+        // A closed idle connection is no fault.
+        ("log.connection.close", "false"),
+    ] {
+        config.set(name, value);
+    }
+    for (name, value) in &cluster.properties {
+        let owned = OWNED.iter().find(|(owned, _)| owned == name);
+        if let Some((_, reason)) = owned.filter(|(name, _)| *name != "bootstrap.servers") {
+            let alias = &cluster.alias;
+            return Err(EngineError::Fatal(format!(
+                "clusters.{alias}.librdkafka.{name} is set by Kuroshio ({reason}): remove it"
+            )));
+        }
+        config.set(name, value);
+    }
+    Ok(config)
+}
+
+/// Ours are set last; those that users may change are left as they wrote them.
+fn set<const N: usize>(config: &mut ClientConfig, cluster: &ClientSettings, ours: [(&str, &str); N]) {
+    for (name, value) in ours {
+        if !cluster.properties.contains_key(name) {
+            config.set(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn settings(properties: &[(&str, &str)]) -> Settings {
+        let cluster = |alias: &str| ClientSettings {
+            alias: alias.into(),
+            properties: properties
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect::<BTreeMap<_, _>>(),
+        };
+        Settings {
+            flow: "tw-jp".into(),
+            source: cluster("tw"),
+            target: cluster("jp"),
+            delivery: Delivery::AtLeastOnce,
+            memory_bytes: 128 << 20,
+            rack: Some("a".to_owned()),
+        }
+    }
+
+    #[test]
+    fn owned_properties_are_sorted_and_have_reasons() {
+        assert!(owned_properties().windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert!(owned_properties().iter().all(|(_, reason)| !reason.is_empty()));
+    }
+
+    #[test]
+    fn a_property_of_ours_is_refused_with_alias_and_reason() {
+        let refused = consumer(&settings(&[("acks", "1")])).err();
+        let Some(EngineError::Fatal(why)) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(
+            why.contains("clusters.tw.librdkafka.acks") && why.contains("order"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn other_properties_are_merged() {
+        let settings = settings(&[
+            ("bootstrap.servers", "a:1"),
+            ("linger.ms", "20"),
+            ("socket.timeout.ms", "30000"),
+        ]);
+        let (consumer, producer) = (consumer(&settings).unwrap(), producer(&settings).unwrap());
+        assert_eq!(producer.get("linger.ms"), Some("20"));
+        assert_eq!(consumer.get("socket.timeout.ms"), Some("30000"));
+        assert_eq!(consumer.get("client.rack"), Some("a"));
+    }
+
+    #[test]
+    fn every_property_of_ours_is_accepted_by_librdkafka() {
+        let mut settings = settings(&[("bootstrap.servers", "localhost:1")]);
+        for memory in [0, 16 << 20, 128 << 20, 64 << 30] {
+            settings.memory_bytes = memory;
+            let exactly_once = Delivery::ExactlyOnce {
+                transactional_id: "t".into(),
+                transaction_timeout: Duration::from_secs(10),
+            };
+            for delivery in [Delivery::AtLeastOnce, exactly_once] {
+                settings.delivery = delivery;
+                crate::native::client(&consumer(&settings).unwrap(), true, String::new()).unwrap();
+                crate::native::client(&producer(&settings).unwrap(), false, String::new()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_shared_out_within_its_bound() {
+        for total in [0, MEMORY_MIN, 64 << 20, 128 << 20, 1 << 30, 64 << 30] {
+            let memory = Memory::of(total);
+            let held = memory.queued + memory.fetch + memory.in_flight;
+            assert!(held <= total.max(MEMORY_MIN), "{total}: {memory:?}");
+            assert!(
+                memory.fetch_partition <= memory.fetch && memory.fetch_partition >= 1 << 20,
+                "{memory:?}"
+            );
+        }
+    }
+}

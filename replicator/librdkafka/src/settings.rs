@@ -1,0 +1,49 @@
+//! What an engine is made with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What an engine is made with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of the flow; the source's client uses the group id `kuroshio.<flow>`, as which it never joins.
+    pub flow: Arc<str>,
+    /// The cluster that records are read from.
+    pub source: ClientSettings,
+    /// The cluster that records are written to.
+    pub target: ClientSettings,
+    /// Delivery guarantee.
+    pub delivery: Delivery,
+    /// Bytes for records in this engine, from fetched to delivered; at least [`MEMORY_MIN`].
+    pub memory_bytes: u64,
+    /// `client.rack` of the source's client: reads from a replica in the same rack (KIP-392).
+    pub rack: Option<String>,
+}
+
+/// The least memory of an engine, in bytes: below it a single large record would stop it.
+pub const MEMORY_MIN: u64 = 16 << 20;
+
+/// How to reach a cluster.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// Its alias, for errors and logs.
+    pub alias: Arc<str>,
+    /// librdkafka properties: `bootstrap.servers`, security, and what users add; none of
+    /// [`owned_properties`](crate::owned_properties).
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Delivery guarantee of an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Records and positions in one transaction.
+    ExactlyOnce {
+        /// `transactional.id`: `kuroshio.<flow>.<instance>.<pump>`.
+        transactional_id: Arc<str>,
+        /// `transaction.timeout.ms`: after this time the coordinator aborts a transaction of a dead process.
+        transaction_timeout: Duration,
+    },
+    /// Idempotent, without transactions.
+    AtLeastOnce,
+}

@@ -1,0 +1,212 @@
+//! Transactions, as far as the mock plays the coordinator.
+
+use kuroshio_core::engine::{Commit, Ended, EngineError, RefusalKind};
+use kuroshio_core::types::Membership;
+use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as E};
+
+use super::*;
+
+fn commit(offset: i64) -> Commit {
+    let membership = Membership {
+        group: "kuroshio.tw-jp".into(),
+        instance: "kuroshio.tw-jp.a.0".into(),
+        member: "m-1".into(),
+        generation: 3,
+    };
+    Commit {
+        membership,
+        positions: vec![(TopicPartition::new("t", 0), at(offset), "1 cluster topic".into())],
+    }
+}
+
+/// An engine with a transaction open and `count` records forwarded from offset 0.
+fn forwarding(pair: &Pair, count: usize) -> (Librdkafka, Vec<Fact>) {
+    write(&pair.source, "t", 0, &numbered(0, count));
+    let mut engine = pair.exactly_once();
+    engine.attach(vec![spec(0, "t", 0, 0)]).unwrap();
+    engine.begin().unwrap();
+    let mut facts = Vec::new();
+    haul_until(&mut engine, &mut facts, |facts| {
+        facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Read(run) if run.next.0 == count as i64))
+    });
+    (engine, facts)
+}
+
+#[test]
+fn a_commit_waits_for_its_records_and_the_next_transaction_goes_on() {
+    let pair = Pair::new(&[("t", 1)]);
+    let (mut engine, mut facts) = forwarding(&pair, 1_000);
+    assert_eq!(engine.commit(&commit(1_000), &mut facts), Ok(Ended::Committed));
+    assert_eq!(placed(&facts, 0), 1_000);
+    assert_eq!(engine.in_flight_bytes(), 0);
+    assert!(
+        engine.haul(Duration::ZERO, &mut facts).is_err(),
+        "records are read only inside a transaction"
+    );
+    drop(engine);
+    let mut engine = pair.exactly_once();
+    engine.attach(vec![spec(1, "t", 0, 1_000)]).unwrap();
+    for from in [1_000, 1_010, 1_020] {
+        write(&pair.source, "t", 0, &numbered(from, 10));
+        engine.begin().unwrap();
+        let mut facts = Vec::new();
+        haul_until(&mut engine, &mut facts, |facts| placed(facts, 1) == 10);
+        assert_eq!(
+            engine.commit(&commit(from as i64 + 10), &mut facts),
+            Ok(Ended::Committed)
+        );
+    }
+    assert!(read(&pair.target, "t", 0, 1_030).iter().map(born).eq(0..1_030));
+}
+
+#[test]
+fn an_aborted_lane_is_silent_until_it_is_rewound() {
+    let pair = Pair::new(&[("t", 1)]);
+    let (mut engine, _) = forwarding(&pair, 1_000);
+    engine.abort().unwrap();
+    assert_eq!(engine.in_flight_bytes(), 0);
+    engine.begin().unwrap();
+    write(&pair.source, "t", 0, &numbered(1_000, 10));
+    let mut facts = Vec::new();
+    for _ in 0..5 {
+        engine.haul(Duration::from_millis(50), &mut facts).unwrap();
+    }
+    assert!(facts.is_empty(), "{facts:?}");
+    engine.rewind(&[(Lane(0), at(0))]).unwrap();
+    haul_until(&mut engine, &mut facts, |facts| placed(facts, 0) == 1_010);
+    assert_eq!(engine.commit(&commit(1_010), &mut facts), Ok(Ended::Committed));
+}
+
+#[test]
+fn no_commit_goes_out_without_membership() {
+    let pair = Pair::new(&[("t", 1)]);
+    for (member, generation) in [("", 3), ("m-1", -1)] {
+        let (mut engine, mut facts) = forwarding(&pair, 1);
+        let mut commit = commit(1);
+        commit.membership.member = member.into();
+        commit.membership.generation = generation;
+        let ended = engine.commit(&commit, &mut facts);
+        assert!(matches!(ended, Err(EngineError::Fatal(_))), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_refused_membership_aborts_and_asks_to_join_again() {
+    for error in [
+        E::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
+        E::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
+        E::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
+    ] {
+        let pair = Pair::new(&[("t", 1)]);
+        let (mut engine, mut facts) = forwarding(&pair, 10);
+        pair.target.mock().request_errors(Api::TxnOffsetCommit, &[error]);
+        let ended = engine.commit(&commit(10), &mut facts);
+        assert!(
+            matches!(&ended, Ok(Ended::Aborted { rejoin: true, .. })),
+            "{ended:?}"
+        );
+        assert_eq!(
+            facts
+                .iter()
+                .filter(|fact| matches!(fact, Fact::Placed(_)))
+                .count(),
+            0,
+            "aborted: {facts:?}"
+        );
+        engine.begin().unwrap();
+        engine.rewind(&[(Lane(0), at(0))]).unwrap();
+        haul_until(&mut engine, &mut facts, |facts| placed(facts, 0) == 10);
+        assert_eq!(engine.commit(&commit(10), &mut facts), Ok(Ended::Committed));
+    }
+}
+
+#[test]
+fn passing_errors_of_the_coordinators_are_waited_out() {
+    let pair = Pair::new(&[("t", 1)]);
+    let (mut engine, mut facts) = forwarding(&pair, 10);
+    let errors = [
+        E::RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS,
+        E::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+    ];
+    for api in [Api::TxnOffsetCommit, Api::AddOffsetsToTxn, Api::EndTxn] {
+        pair.target.mock().request_errors(api, &errors);
+    }
+    assert_eq!(engine.commit(&commit(10), &mut facts), Ok(Ended::Committed));
+}
+
+#[test]
+fn a_refused_record_aborts_its_transaction() {
+    let pair = Pair::new(&[("t", 1)]);
+    pair.target
+        .mock()
+        .request_errors(Api::Produce, &[E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    let (mut engine, mut facts) = forwarding(&pair, 10);
+    let ended = engine.commit(&commit(10), &mut facts);
+    assert!(
+        matches!(&ended, Ok(Ended::Aborted { rejoin: false, .. })),
+        "{ended:?}"
+    );
+    let refused =
+        |fact: &Fact| matches!(fact, Fact::Refused { why, .. } if why.kind == RefusalKind::TooLarge);
+    assert!(facts.iter().any(refused), "{facts:?}");
+    // librdkafka has counted the refused batch: the next one of this partition comes with a gap, which costs
+    // another transaction. It must not cost the transaction's timeout.
+    let start = Instant::now();
+    for attempt in 0.. {
+        engine.begin().unwrap();
+        engine.rewind(&[(Lane(0), at(0))]).unwrap();
+        let mut facts = Vec::new();
+        haul_until(&mut engine, &mut facts, |facts| {
+            facts
+                .iter()
+                .any(|fact| matches!(fact, Fact::Read(run) if run.next.0 == 10))
+        });
+        match engine.commit(&commit(10), &mut facts).unwrap() {
+            Ended::Committed => break,
+            Ended::Aborted { .. } => assert!(attempt < 2),
+            ended => panic!("{ended:?}"),
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(read(&pair.target, "t", 0, 10).iter().map(born).eq(0..10));
+}
+
+#[test]
+fn a_fenced_producer_says_so() {
+    let pair = Pair::new(&[("t", 1)]);
+    let (mut engine, mut facts) = forwarding(&pair, 10);
+    pair.target
+        .mock()
+        .request_errors(Api::EndTxn, &[E::RD_KAFKA_RESP_ERR_PRODUCER_FENCED]);
+    let ended = engine.commit(&commit(10), &mut facts);
+    assert!(matches!(&ended, Err(EngineError::Fenced(_))), "{ended:?}");
+    assert!(matches!(engine.begin(), Err(EngineError::Fenced(_))));
+}
+
+#[test]
+fn a_commit_without_an_answer_is_unknown_and_ends_the_engine() {
+    let pair = Pair::new(&[("t", 1)]);
+    let (mut engine, mut facts) = forwarding(&pair, 10);
+    let silence = [E::RD_KAFKA_RESP_ERR__TRANSPORT; 500];
+    pair.target.mock().request_errors(Api::EndTxn, &silence);
+    let ended = engine.commit(&commit(10), &mut facts);
+    assert!(matches!(&ended, Ok(Ended::Unknown { .. })), "{ended:?}");
+    assert!(matches!(engine.begin(), Err(EngineError::Rebuild(_))));
+}
+
+#[test]
+fn opening_without_a_coordinator_ends_at_its_deadline() {
+    let pair = Pair::new(&[("t", 1)]);
+    pair.target.mock().broker_down(-1).unwrap();
+    let settings = pair.settings(Delivery::ExactlyOnce {
+        transactional_id: "kuroshio.tw-jp.a.0".into(),
+        transaction_timeout: Duration::from_secs(5),
+    });
+    let mut engine = Librdkafka::new(settings).unwrap();
+    let start = Instant::now();
+    let opened = engine.open(Duration::from_millis(500));
+    assert!(matches!(opened, Err(EngineError::Rebuild(_))), "{opened:?}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}

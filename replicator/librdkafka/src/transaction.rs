@@ -1,0 +1,299 @@
+//! Transactions: begin, commit with positions, abort.
+
+use std::time::{Duration, Instant};
+
+use kuroshio_core::engine::{Commit, Ended, EngineError};
+
+use crate::engine::{Librdkafka, fatal_of};
+use crate::faults;
+use crate::forward::SLICE;
+use crate::native::transaction as call;
+use crate::native::{Code, Failure, Handle, PartitionList};
+use crate::settings::Delivery;
+
+/// Where the producer's transaction stands.
+#[derive(Debug)]
+pub(crate) enum Transaction {
+    /// At least once: there are none.
+    Unused,
+    /// None is open.
+    Closed,
+    /// One is open; if something of it failed, why: it can only be aborted.
+    Open {
+        /// The first failure.
+        failed: Option<String>,
+    },
+}
+
+impl Transaction {
+    /// Notes that the open transaction cannot be committed.
+    pub(crate) fn fail(&mut self, why: &str) {
+        if let Self::Open { failed } = self {
+            failed.get_or_insert_with(|| why.to_owned());
+        }
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        matches!(self, Self::Open { failed: Some(_) })
+    }
+}
+
+/// Why records cannot be waited for any longer.
+enum Waiting {
+    /// The engine ended.
+    Broken(EngineError),
+    /// Something of the transaction failed, or its time is over.
+    Failed(String),
+    /// librdkafka gave the transaction up.
+    Refused(Failure),
+}
+
+/// The shortest part of a call that blocks: while it runs, reports are not taken.
+const SHORT: Duration = Duration::from_millis(5);
+
+impl Librdkafka {
+    /// `exactly_once`: takes the transactional id over, which ends what a process of before left open; blocks up
+    /// to `deadline`. `at_least_once`: nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::Rebuild`] if no coordinator answered in time; `Fenced`; `Fatal` for what a retry does not
+    /// heal (authorisation, a timeout that the broker does not allow).
+    pub fn open(&mut self, deadline: Duration) -> Result<(), EngineError> {
+        if self.timeout().is_none() {
+            return Ok(());
+        }
+        let end = Instant::now() + deadline;
+        let doing = format!(
+            "cluster {}: take the transactional id over",
+            self.settings.target.alias
+        );
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match call::init(&self.producer, left) {
+                Ok(()) => return Ok(()),
+                Err(failure) if failure.retriable && !left.is_zero() => self.hear(SLICE.min(left)),
+                Err(failure) => return Err(faults::fatal(&failure, &doing)),
+            }
+        }
+    }
+
+    /// `transaction.timeout.ms`; `None` without transactions.
+    fn timeout(&self) -> Option<Duration> {
+        match self.settings.delivery {
+            Delivery::ExactlyOnce {
+                transaction_timeout, ..
+            } => Some(transaction_timeout),
+            Delivery::AtLeastOnce => None,
+        }
+    }
+
+    fn doing(&self, what: &str) -> String {
+        format!("cluster {}: {what}", self.settings.target.alias)
+    }
+
+    pub(crate) fn begin_transaction(&mut self) -> Result<(), EngineError> {
+        if !matches!(self.transaction, Transaction::Closed) {
+            return Err(EngineError::Fatal(
+                "a transaction was begun inside another, or in at_least_once".to_owned(),
+            ));
+        }
+        call::begin(&self.producer)
+            .map_err(|failure| faults::fatal(&failure, &self.doing("begin a transaction")))?;
+        self.transaction = Transaction::Open { failed: None };
+        Ok(())
+    }
+
+    pub(crate) fn commit_transaction(&mut self, commit: &Commit) -> Result<Ended, EngineError> {
+        let (Transaction::Open { .. }, Some(timeout)) = (&self.transaction, self.timeout()) else {
+            return Err(EngineError::Fatal(
+                "no transaction is open to be committed".to_owned(),
+            ));
+        };
+        let who = &commit.membership;
+        if who.generation < 0 || who.member.is_empty() {
+            // The broker takes such a commit without any fence.
+            return Err(EngineError::Fatal(format!(
+                "positions of group {} would be committed without membership (member {:?}, generation {})",
+                who.group, who.member, who.generation
+            )));
+        }
+        let end = Instant::now() + timeout;
+        // Before the records are waited for: both go on at once, and a transaction that librdkafka gave up
+        // without a word (see `wait_placed`) is found out here.
+        if let Err(failure) = self.send_positions(commit, end) {
+            return self.refused(&failure, "add positions to the transaction");
+        }
+        match self.wait_placed(end) {
+            Ok(()) => {}
+            Err(Waiting::Broken(error)) => return Err(error),
+            Err(Waiting::Failed(why)) => return self.give_up(why, false),
+            Err(Waiting::Refused(failure)) => {
+                return self.refused(&failure, "wait for the transaction's records");
+            }
+        }
+        match self.retried(end, call::commit) {
+            Ok(()) => {
+                self.transaction = Transaction::Closed;
+                for lane in self.lanes.iter_mut() {
+                    lane.dirty = false;
+                }
+                Ok(Ended::Committed)
+            }
+            Err(failure) => self.commit_failed(&failure),
+        }
+    }
+
+    /// Waits until every record of the transaction is placed.
+    ///
+    /// librdkafka may hold records back for ever, without a report or an event: a batch was refused, the
+    /// transaction aborted, and the next batch of that partition comes with a gap in its sequence numbers
+    /// (`OUT_OF_ORDER_SEQUENCE_NUMBER`); then it waits for the abort to raise the epoch. A commit that finds
+    /// records in flight sends nothing and tells of this state.
+    fn wait_placed(&mut self, end: Instant) -> Result<(), Waiting> {
+        let mut probe = Instant::now() + SLICE;
+        loop {
+            if let Some(broken) = &self.broken {
+                return Err(Waiting::Broken(broken.clone()));
+            }
+            if let Transaction::Open { failed: Some(why) } = &self.transaction {
+                return Err(Waiting::Failed(why.clone()));
+            }
+            if self.in_flight.is_empty() {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if now >= end {
+                return Err(Waiting::Failed(
+                    self.doing("records were not placed within the transaction's time"),
+                ));
+            }
+            if now >= probe {
+                match call::commit(&self.producer, SHORT) {
+                    Err(failure) if failure.retriable => probe = Instant::now() + SLICE,
+                    Err(failure) => return Err(Waiting::Refused(failure)),
+                    // Not while records are in flight.
+                    Ok(()) => return Ok(()),
+                }
+            }
+            self.hear(SLICE.min(end - now));
+        }
+    }
+
+    fn send_positions(&mut self, commit: &Commit, end: Instant) -> Result<(), Failure> {
+        let mut list = PartitionList::with_capacity(commit.positions.len());
+        for (at, position, metadata) in &commit.positions {
+            list.add_position(at, position, metadata);
+        }
+        self.retried(end, |producer, left| {
+            call::send_offsets(producer, &list, &commit.membership, left)
+        })
+    }
+
+    /// A transaction call before the commit failed.
+    fn refused(&mut self, failure: &Failure, doing: &str) -> Result<Ended, EngineError> {
+        let why = format!("{}: {}", self.doing(doing), failure.text);
+        if failure.fatal {
+            return Err(self.end(failure, doing));
+        }
+        self.give_up(why, faults::rejoin(failure.code))
+    }
+
+    fn commit_failed(&mut self, failure: &Failure) -> Result<Ended, EngineError> {
+        let why = format!("{}: {}", self.doing("commit the transaction"), failure.text);
+        if failure.fatal {
+            let error = self.end(failure, "commit the transaction");
+            // Fenced: whoever took over ended the transaction, one way or the other, and we go. Any other end leaves
+            // open what became of it.
+            return if matches!(error, EngineError::Fenced(_)) {
+                Err(error)
+            } else {
+                Ok(Ended::Unknown { why })
+            };
+        }
+        // Known not to be committed: librdkafka saw a failed delivery and did not ask, or the coordinator
+        // refused, and then takes our abort. Anything else, a timeout above all, may have been committed.
+        let asked_in_vain = failure.code == Code::INCONSISTENT || (failure.abort && failure.code.0 > 0);
+        if asked_in_vain && let Ok(ended) = self.give_up(why.clone(), faults::rejoin(failure.code)) {
+            return Ok(ended);
+        }
+        Ok(Ended::Unknown { why })
+    }
+
+    fn give_up(&mut self, why: String, rejoin: bool) -> Result<Ended, EngineError> {
+        self.abort_transaction()?;
+        Ok(Ended::Aborted { why, rejoin })
+    }
+
+    /// Notes what ended the producer.
+    fn end(&mut self, failure: &Failure, doing: &str) -> EngineError {
+        let alias = &self.settings.target.alias;
+        let error =
+            fatal_of(&self.producer, alias).unwrap_or_else(|| faults::fatal(failure, &self.doing(doing)));
+        self.broken = Some(error.clone());
+        error
+    }
+
+    pub(crate) fn abort_transaction(&mut self) -> Result<(), EngineError> {
+        let (Transaction::Open { .. }, Some(timeout)) = (&self.transaction, self.timeout()) else {
+            return Err(EngineError::Fatal(
+                "no transaction is open to be aborted".to_owned(),
+            ));
+        };
+        // Lanes with records in it have a hole from here on: they are closed until they are rewound. The others
+        // may go on.
+        for lane in self.lanes.iter_mut().filter(|lane| lane.dirty) {
+            lane.open = false;
+        }
+        self.lanes.discard_placed();
+        let end = Instant::now() + timeout;
+        loop {
+            self.alive()?;
+            // Records in flight are waited for inside the call, but their reports are taken only outside it.
+            let slice = if self.in_flight.is_empty() {
+                SLICE * 10
+            } else {
+                SHORT
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            match call::abort(&self.producer, slice.min(left.max(SHORT))) {
+                Ok(()) => break,
+                Err(failure) if failure.fatal => return Err(self.end(&failure, "abort the transaction")),
+                Err(failure) if left.is_zero() || !failure.retriable => {
+                    let error = EngineError::Rebuild(format!(
+                        "{}: {}",
+                        self.doing("abort the transaction"),
+                        failure.text
+                    ));
+                    self.broken = Some(error.clone());
+                    return Err(error);
+                }
+                Err(_) => {
+                    while !self.in_flight.is_empty() && self.broken.is_none() && Instant::now() < end {
+                        self.hear(SLICE);
+                    }
+                }
+            }
+        }
+        self.hear(Duration::ZERO);
+        self.lanes.discard_placed();
+        self.transaction = Transaction::Closed;
+        Ok(())
+    }
+
+    /// Repeats a call as long as its failure allows and there is time. librdkafka has repeated it with its own
+    /// pauses already (500 ms for an offset commit that met an earlier transaction; that cannot be set); the wait
+    /// for events keeps a quick failure from spinning.
+    fn retried(
+        &mut self,
+        end: Instant,
+        mut call: impl FnMut(&Handle, Duration) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match call(&self.producer, left.max(SHORT)) {
+                Err(failure) if failure.retriable && left > SLICE => self.hear(SHORT),
+                result => return result,
+            }
+        }
+    }
+}

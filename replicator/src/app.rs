@@ -1,0 +1,254 @@
+//! The composition root: builds everything, starts everything, stops everything. A task that ends unasked ends
+//! the process.
+
+mod flows;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kuroshio_wire::{Cluster, ClusterSettings};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::FlowBoard;
+use crate::config::{self, Config};
+use crate::http::{self, Shown};
+use crate::metrics::{Metrics, RegistryError};
+use crate::sampler::{self, Seen};
+use crate::status::{ClusterStatus, FlowStatus, Health, Status};
+
+pub use flows::FlowError;
+use flows::FlowRun;
+
+/// Between two renewals of the document behind `/status`.
+const STATUS: Duration = Duration::from_millis(500);
+
+/// What to run.
+pub struct Job {
+    /// The configuration.
+    pub config: Config,
+    /// The flows of it that this process runs.
+    pub flows: Vec<config::Flow>,
+    /// The clusters are embedded in this process (`demo`).
+    pub embedded: bool,
+}
+
+/// How the process is asked to end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Cancelled: finish what is open and end.
+    pub now: CancellationToken,
+    leave: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// Ends; `leave`: for good, so others take the slots over at once instead of after the session timeout.
+    pub fn stop(&self, leave: bool) {
+        self.leave.store(leave, Ordering::SeqCst);
+        self.now.cancel();
+    }
+
+    /// Whether the group is to be left.
+    #[must_use]
+    pub fn leaves(&self) -> bool {
+        self.leave.load(Ordering::SeqCst)
+    }
+}
+
+/// Why the process ended unasked, or not as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The HTTP server.
+    #[error("{0}")]
+    Http(#[from] std::io::Error),
+    /// The metrics contradict each other.
+    #[error("metrics: {0}")]
+    Metrics(#[from] RegistryError),
+    /// A flow ended.
+    #[error("flow {flow}: {why}")]
+    Flow {
+        /// The flow.
+        flow: Arc<str>,
+        /// Why.
+        why: FlowError,
+    },
+    /// A task panicked or was lost.
+    #[error("a task ended unasked: {0}")]
+    Task(String),
+    /// Records in flight when the grace was over.
+    #[error("not drained within shutdown_grace ({0:?}): what was open will be copied again")]
+    NotDrained(Duration),
+}
+
+/// Runs until stopped.
+///
+/// # Errors
+/// Whatever ended it unasked.
+pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
+    let metrics = Arc::new(Metrics::new()?);
+    let health = Arc::new(Health::default());
+    let clusters = clusters(&job);
+    let boards: Vec<Arc<FlowBoard>> = job
+        .flows
+        .iter()
+        .map(|flow| Arc::new(FlowBoard::new(head(flow))))
+        .collect();
+    let listener = http::bind(job.config.http_listen).await?;
+
+    let mut services = JoinSet::new();
+    let mut up = BTreeMap::new();
+    for (alias, cluster) in &clusters {
+        let (tell, seen) = watch::channel(Seen::default());
+        up.insert(Arc::clone(alias), seen);
+        services.spawn(ping(cluster.clone(), Arc::clone(&metrics), tell));
+    }
+    let (tell, status) = watch::channel(Arc::new(Status::default()));
+    services.spawn(publish(job.config.instance.to_string(), boards.clone(), up, tell));
+    let http_stop = CancellationToken::new();
+    let shown = Shown {
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        status,
+    };
+    let server = http::serve(listener, shown, http_stop.clone());
+    services.spawn(async move { server.await.map_err(AppError::from) });
+
+    let mut flows = JoinSet::new();
+    let running = job.flows.len();
+    for (flow, board) in job.flows.iter().zip(boards) {
+        let run = FlowRun {
+            memory: job.config.memory_of(flow, running),
+            instance: Arc::clone(&job.config.instance),
+            source: clusters[&flow.source].clone(),
+            target: clusters[&flow.target].clone(),
+            clients: client_settings(&job.config, flow),
+            rack: job
+                .config
+                .clusters
+                .get(&flow.source)
+                .and_then(|cluster| cluster.rack.clone()),
+            metrics: metrics.flow(&flow.name),
+            health: Arc::clone(&health),
+            stop: stop.clone(),
+            flow: flow.clone(),
+            board,
+        };
+        flows.spawn(async move {
+            let name = Arc::clone(&run.flow.name);
+            run.run().await.map_err(|why| AppError::Flow { flow: name, why })
+        });
+    }
+    let result = watch_over(&mut flows, &mut services, &stop, job.config.shutdown_grace).await;
+    // Metrics can be scraped to the end.
+    http_stop.cancel();
+    services.shutdown().await;
+    result
+}
+
+async fn watch_over(
+    flows: &mut JoinSet<Result<(), AppError>>,
+    services: &mut JoinSet<Result<(), AppError>>,
+    stop: &Stop,
+    grace: Duration,
+) -> Result<(), AppError> {
+    let first = tokio::select! {
+        () = stop.now.cancelled() => Ok(()),
+        Some(ended) = flows.join_next() => ended_unasked(ended),
+        Some(ended) = services.join_next() => ended_unasked(ended),
+    };
+    if let Err(error) = &first {
+        tracing::error!(%error, "stopping");
+    }
+    stop.now.cancel();
+    let drained = tokio::time::timeout(grace, async {
+        let mut result = first;
+        while let Some(ended) = flows.join_next().await {
+            let ended = ended.unwrap_or_else(|error| Err(AppError::Task(error.to_string())));
+            result = result.and(ended);
+        }
+        result
+    });
+    drained.await.unwrap_or(Err(AppError::NotDrained(grace)))
+}
+
+fn ended_unasked(ended: Result<Result<(), AppError>, tokio::task::JoinError>) -> Result<(), AppError> {
+    match ended {
+        Ok(Ok(())) => Err(AppError::Task("it returned".to_owned())),
+        Ok(error) => error,
+        Err(error) => Err(AppError::Task(error.to_string())),
+    }
+}
+
+async fn ping(cluster: Cluster, metrics: Arc<Metrics>, tell: watch::Sender<Seen>) -> Result<(), AppError> {
+    sampler::ping(cluster, metrics, tell).await;
+    Ok(())
+}
+
+fn clusters(job: &Job) -> BTreeMap<Arc<str>, Cluster> {
+    let aliases = job.flows.iter().flat_map(|flow| [&flow.source, &flow.target]);
+    let cluster = |alias: &Arc<str>| {
+        let configured = job.config.clusters.get(alias)?;
+        let mut settings = ClusterSettings::new(&**alias, configured.bootstrap_servers.clone());
+        settings.embedded = job.embedded;
+        settings.client_id = format!("kuroshio-{}", job.config.instance);
+        Some((Arc::clone(alias), Cluster::new(settings)))
+    };
+    aliases.filter_map(cluster).collect()
+}
+
+/// librdkafka's settings for the ends of a flow.
+fn client_settings(config: &Config, flow: &config::Flow) -> [kuroshio_librdkafka::ClientSettings; 2] {
+    [&flow.source, &flow.target].map(|alias| {
+        let cluster = config.clusters.get(alias);
+        let mut properties = cluster
+            .map(|cluster| cluster.librdkafka.clone())
+            .unwrap_or_default();
+        let servers = cluster
+            .map(|cluster| cluster.bootstrap_servers.join(","))
+            .unwrap_or_default();
+        properties.insert("bootstrap.servers".to_owned(), servers);
+        kuroshio_librdkafka::ClientSettings {
+            alias: Arc::clone(alias),
+            properties,
+        }
+    })
+}
+
+fn head(flow: &config::Flow) -> FlowStatus {
+    FlowStatus {
+        name: flow.name.to_string(),
+        source: flow.source.to_string(),
+        target: flow.target.to_string(),
+        delivery: flow.delivery.as_str().to_owned(),
+        ..FlowStatus::default()
+    }
+}
+
+/// Renews the document behind `/status`.
+async fn publish(
+    instance: String,
+    boards: Vec<Arc<FlowBoard>>,
+    seen: BTreeMap<Arc<str>, watch::Receiver<Seen>>,
+    tell: watch::Sender<Arc<Status>>,
+) -> Result<(), AppError> {
+    loop {
+        let cluster = |(alias, seen): (&Arc<str>, &watch::Receiver<Seen>)| {
+            let seen = seen.borrow();
+            ClusterStatus {
+                alias: alias.to_string(),
+                up: seen.up,
+                id: seen.id.as_ref().map(ToString::to_string),
+            }
+        };
+        tell.send_replace(Arc::new(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: instance.clone(),
+            flows: boards.iter().map(|board| board.status()).collect(),
+            clusters: seen.iter().map(cluster).collect(),
+        }));
+        tokio::time::sleep(STATUS).await;
+    }
+}

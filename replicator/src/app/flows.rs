@@ -1,0 +1,484 @@
+//! One flow in this process: its tasks and pumps, from start to drain.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kuroshio_core::flow::{FlowSettings, Pairing};
+use kuroshio_core::origin::Forward;
+use kuroshio_core::start::OnDataLoss;
+use kuroshio_librdkafka::{ClientSettings, Librdkafka, Settings};
+use kuroshio_wire::{Backoff, Cluster};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::app::Stop;
+use crate::board::FlowBoard;
+use crate::clerk::{Clerk, FirstStart};
+use crate::codecs::Codecs;
+use crate::config::{self, Delivery, Pumps, Start};
+use crate::lanes::{FlowEnds, LaneDesk, PumpView};
+use crate::line::{PumpGone, PumpLine, WakeSlot};
+use crate::member::{Member, Seating};
+use crate::metrics::FlowMetrics;
+use crate::pump::{Errands, News, PumpError, PumpParts};
+use crate::sampler::Sampler;
+use crate::status::Health;
+use crate::storer;
+use crate::topics::Discovery;
+
+/// A dead process's transaction blocks readers for so long at most; shorter than that of any pause a broker
+/// makes in a rolling restart would abort work for nothing.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the engine may take to get its transactional id before its clients are built anew.
+const OPEN: Duration = Duration::from_secs(15);
+/// News waiting for a pump.
+const NEWS: usize = 1024;
+/// Between two attempts to reach a cluster at the start.
+const REACH: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Why a flow ended.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// A pump ended.
+    #[error("{0}")]
+    Pump(#[from] PumpError),
+    /// Source and target are one cluster.
+    #[error(
+        "clusters {source_alias} and {target_alias} are the same cluster (id {id}): one cluster has one alias"
+    )]
+    OneCluster {
+        /// Alias of the source.
+        source_alias: Arc<str>,
+        /// Alias of the target.
+        target_alias: Arc<str>,
+        /// Their id.
+        id: Arc<str>,
+    },
+    /// The operating system gave no thread.
+    #[error("no thread for a pump: {0}")]
+    Thread(std::io::Error),
+    /// A pump's thread panicked, or a task beside it ended.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// A flow to run.
+pub(super) struct FlowRun {
+    /// As configured.
+    pub flow: config::Flow,
+    /// The process's name.
+    pub instance: Arc<str>,
+    /// Bytes of record data in flight.
+    pub memory: u64,
+    /// The source.
+    pub source: Cluster,
+    /// The target.
+    pub target: Cluster,
+    /// The engine's clients: source, target.
+    pub clients: [ClientSettings; 2],
+    /// The rack that the source is read from, where replicas near it are to be read.
+    pub rack: Option<Arc<str>>,
+    /// The flow's metrics.
+    pub metrics: FlowMetrics,
+    /// Readiness and liveness.
+    pub health: Arc<Health>,
+    /// What is known of the flow.
+    pub board: Arc<FlowBoard>,
+    /// How it ends.
+    pub stop: Stop,
+}
+
+/// What all pumps of a flow share.
+struct Shared {
+    ends: FlowEnds,
+    group: Arc<str>,
+    incarnation: u64,
+    fingerprint: u64,
+    started: Instant,
+    catalog: watch::Receiver<Arc<[Pairing]>>,
+    first: watch::Receiver<Option<Arc<BTreeSet<kuroshio_core::types::TopicPartition>>>>,
+    weights: watch::Receiver<Arc<[u32]>>,
+}
+
+/// A started pump.
+struct Started {
+    line: PumpLine,
+    ended: oneshot::Receiver<Result<(), PumpError>>,
+    view: watch::Receiver<PumpView>,
+    seating: watch::Receiver<Option<Seating>>,
+}
+
+impl FlowRun {
+    /// Runs until stopped.
+    ///
+    /// # Errors
+    /// Whatever ended it unasked.
+    pub(super) async fn run(self) -> Result<(), FlowError> {
+        let latch = self.health.latch(format!("flow {}", self.flow.name));
+        self.board.state("reaching its clusters");
+        let reached = tokio::select! {
+            ids = self.reach() => Some(ids),
+            () = self.stop.now.cancelled() => None,
+        };
+        let Some((source_id, target_id)) = reached else {
+            return Ok(());
+        };
+        if source_id == target_id {
+            return Err(FlowError::OneCluster {
+                source_alias: Arc::clone(&self.flow.source),
+                target_alias: Arc::clone(&self.flow.target),
+                id: source_id,
+            });
+        }
+        let mut tasks = JoinSet::new();
+        let shared = self.start_tasks(&mut tasks, source_id);
+        let mut pumps = Vec::new();
+        for number in 0..self.pump_count() {
+            pumps.push(self.start_pump(&mut tasks, &shared, number)?);
+        }
+        self.metrics.up(true);
+        self.board.state("joining");
+        let result = self.supervise(&mut tasks, &mut pumps, latch).await;
+        self.metrics.up(false);
+        self.board.state("stopped");
+        if self.stop.leaves() && result.is_ok() {
+            self.leave(&pumps).await;
+        }
+        tasks.shutdown().await;
+        result
+    }
+
+    /// The ids of source and target; waits until both answer.
+    async fn reach(&self) -> (Arc<str>, Arc<str>) {
+        let id = async |cluster: &Cluster| {
+            let mut backoff = Backoff::new(REACH.0, REACH.1);
+            loop {
+                match cluster.within(REACH.1).cluster_id().await {
+                    Ok(Some(id)) => return id,
+                    Ok(None) => self.board.error(format!(
+                        "cluster {}: its brokers name no cluster id",
+                        cluster.alias()
+                    )),
+                    Err(error) => self.board.error(error.to_string()),
+                }
+                tokio::time::sleep(backoff.pause()).await;
+            }
+        };
+        tokio::join!(id(&self.source), id(&self.target))
+    }
+
+    fn start_tasks(&self, tasks: &mut JoinSet<&'static str>, source_id: Arc<str>) -> Shared {
+        let ends = FlowEnds {
+            flow: Arc::clone(&self.flow.name),
+            source: Arc::clone(&self.flow.source),
+            target: Arc::clone(&self.flow.target),
+            source_id,
+            forward: match self.flow.forward {
+                config::Forward::Local => Forward::Local,
+                config::Forward::Relay => Forward::Relay,
+            },
+        };
+        let group: Arc<str> = format!("kuroshio.{}", self.flow.name).into();
+        let (catalog_tell, catalog) = watch::channel(Vec::new().into());
+        let (first_tell, first) = watch::channel(None);
+        let (weights_tell, weights) = watch::channel(Vec::new().into());
+        let fingerprint = self.flow.router.fingerprint();
+        let discovery = Discovery {
+            flow: self.flow.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            codecs: Codecs::new(self.flow.compression),
+            board: Arc::clone(&self.board),
+            catalog: catalog_tell,
+            first: first_tell,
+            weights: weights_tell,
+            known: BTreeSet::new(),
+        };
+        tasks.spawn(named("discovery", discovery.run()));
+        let started = Instant::now();
+        let sampler = Sampler {
+            source: self.source.clone(),
+            board: Arc::clone(&self.board),
+            metrics: self.metrics.clone(),
+            started,
+            tracks: std::collections::HashMap::new(),
+            reasons: BTreeMap::new(),
+        };
+        tasks.spawn(named("sampler", sampler.run()));
+        if self.flow.positions_on_source {
+            let copy = storer::copy_to_source(
+                ends.clone(),
+                self.source.clone(),
+                Arc::clone(&group),
+                Arc::clone(&self.board),
+            );
+            tasks.spawn(named("copy of positions", copy));
+        }
+        Shared {
+            ends,
+            group,
+            incarnation: fastrand::u64(..),
+            fingerprint,
+            started,
+            catalog,
+            first,
+            weights,
+        }
+    }
+
+    fn start_pump(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        shared: &Shared,
+        number: u16,
+    ) -> Result<Started, FlowError> {
+        let instance: Arc<str> = format!("{}.{}.{number}", shared.group, self.instance).into();
+        let (news_tell, news) = mpsc::channel(NEWS);
+        let wake = WakeSlot::default();
+        let line = PumpLine::new(news_tell, wake.clone());
+        // One errand of each kind waits at most; the pump keeps the next in hand.
+        let (member_tell, member_orders) = mpsc::channel(1);
+        let (clerk_tell, clerk_errands) = mpsc::channel(1);
+        let (storer_tell, storer_errands) = mpsc::channel(1);
+        let (seating_tell, seating) = watch::channel(None);
+        let (view_tell, view) = watch::channel(PumpView::default());
+        self.board.pump(view.clone());
+
+        tasks.spawn(named(
+            "catalog",
+            forward_catalog(shared.catalog.clone(), line.clone()),
+        ));
+        let member = Member {
+            target: self.target.clone(),
+            group: Arc::clone(&shared.group),
+            instance: Arc::clone(&instance),
+            incarnation: shared.incarnation,
+            fingerprint: shared.fingerprint,
+            weights: shared.weights.clone(),
+            line: line.clone(),
+            orders: member_orders,
+            seating: seating_tell,
+            board: Arc::clone(&self.board),
+            metrics: self.metrics.clone(),
+            id: None,
+            backoff: Backoff::new(REACH.0, REACH.1),
+        };
+        tasks.spawn(named("member", member.run()));
+        tasks.spawn(named(
+            "clerk",
+            self.clerk(shared, &instance, line.clone(), clerk_errands, seating.clone())
+                .run(),
+        ));
+        let storing = storer::store(
+            shared.ends.clone(),
+            self.target.clone(),
+            line.clone(),
+            storer_errands,
+        );
+        tasks.spawn(named("storer", storing));
+
+        let parts = PumpParts {
+            name: Arc::clone(&instance),
+            settings: self.flow_settings(),
+            build: self.engine(&instance, wake),
+            news,
+            errands: Errands {
+                member: member_tell,
+                clerk: clerk_tell,
+                storer: storer_tell,
+            },
+            desk: LaneDesk::new(shared.ends.clone(), self.metrics.clone(), Arc::clone(&self.board)),
+            view: view_tell,
+            pulse: self.health.pulse(Arc::clone(&instance)),
+            started: shared.started,
+            stop: self.stop.now.clone(),
+        };
+        let (done, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(format!("pump-{number}"));
+        // Nobody waits for the result once the process has given up on the drain.
+        thread
+            .spawn(move || drop(done.send(crate::pump::run(parts))))
+            .map_err(FlowError::Thread)?;
+        Ok(Started {
+            line,
+            ended,
+            view,
+            seating,
+        })
+    }
+
+    fn clerk(
+        &self,
+        shared: &Shared,
+        instance: &Arc<str>,
+        line: PumpLine,
+        errands: mpsc::Receiver<crate::pump::OpenErrand>,
+        seating: watch::Receiver<Option<Seating>>,
+    ) -> Clerk {
+        Clerk {
+            ends: shared.ends.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            group: Arc::clone(&shared.group),
+            instance: Arc::clone(instance),
+            first_start: match self.flow.start {
+                Start::Earliest => FirstStart::Earliest,
+                Start::Latest => FirstStart::Latest,
+                Start::Timestamp(ms) => FirstStart::Timestamp(ms),
+            },
+            on_data_loss: match self.flow.on_data_loss {
+                config::OnDataLoss::Continue => OnDataLoss::Continue,
+                config::OnDataLoss::Halt => OnDataLoss::Halt,
+            },
+            transaction_timeout: TRANSACTION_TIMEOUT,
+            first_catalog: shared.first.clone(),
+            seating,
+            line,
+            errands,
+            board: Arc::clone(&self.board),
+            metrics: self.metrics.clone(),
+            released: BTreeSet::new(),
+        }
+    }
+
+    fn flow_settings(&self) -> FlowSettings {
+        FlowSettings {
+            delivery: match self.flow.delivery {
+                Delivery::ExactlyOnce => kuroshio_core::flow::Delivery::ExactlyOnce,
+                Delivery::AtLeastOnce => kuroshio_core::flow::Delivery::AtLeastOnce,
+            },
+            commit_interval: self.flow.commit_interval,
+            commit_bytes: self.pump_memory() / 2,
+            hold_limit: TRANSACTION_TIMEOUT / 2,
+        }
+    }
+
+    /// Builds the engine of a pump, as often as it is asked.
+    fn engine(
+        &self,
+        instance: &Arc<str>,
+        wake: WakeSlot,
+    ) -> impl FnMut() -> Result<Librdkafka, kuroshio_core::engine::EngineError> + Send + use<> {
+        let [source, target] = self.clients.clone();
+        let settings = Settings {
+            flow: Arc::clone(&self.flow.name),
+            source,
+            target,
+            delivery: match self.flow.delivery {
+                Delivery::ExactlyOnce => kuroshio_librdkafka::Delivery::ExactlyOnce {
+                    transactional_id: Arc::clone(instance),
+                    transaction_timeout: TRANSACTION_TIMEOUT,
+                },
+                Delivery::AtLeastOnce => kuroshio_librdkafka::Delivery::AtLeastOnce,
+            },
+            memory_bytes: self.pump_memory(),
+            rack: self.rack.as_ref().map(ToString::to_string),
+        };
+        move || {
+            let mut engine = Librdkafka::new(settings.clone())?;
+            engine.open(OPEN)?;
+            let waker = engine.waker();
+            wake.put(move || waker.wake());
+            Ok(engine)
+        }
+    }
+
+    fn pump_count(&self) -> u16 {
+        match self.flow.pumps {
+            // One pump keeps librdkafka's own threads busy on two cores; more are measured before they are chosen.
+            Pumps::Auto => 1,
+            Pumps::Count(count) => count,
+        }
+    }
+
+    fn pump_memory(&self) -> u64 {
+        (self.memory / u64::from(self.pump_count())).max(kuroshio_librdkafka::MEMORY_MIN)
+    }
+
+    async fn supervise(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        pumps: &mut [Started],
+        latch: crate::status::Latch,
+    ) -> Result<(), FlowError> {
+        let mut latch = Some(latch);
+        loop {
+            let seated = pumps.iter().all(|pump| pump.view.borrow().generation.is_some());
+            if seated && latch.take().is_some() {
+                self.board.state("running");
+            }
+            let first = first_ended(pumps);
+            tokio::select! {
+                () = self.stop.now.cancelled() => break,
+                ended = first => return ended.and(Err(FlowError::Lost("a pump ended unasked".to_owned()))),
+                Some(ended) = tasks.join_next() => {
+                    let what = ended.map_or_else(|error| error.to_string(), |name| format!("the task {name} ended"));
+                    return Err(FlowError::Lost(what));
+                }
+                () = tokio::time::sleep(Duration::from_millis(100)), if latch.is_some() => {}
+            }
+        }
+        self.board.state("draining");
+        for pump in pumps.iter() {
+            if let Err(PumpGone) = pump.line.tell(News::Stop).await {
+                tracing::debug!(flow = %self.flow.name, "a pump ended before it was told to");
+            }
+        }
+        let mut result = Ok(());
+        for pump in pumps.iter_mut() {
+            result = result.and(pump_result((&mut pump.ended).await));
+        }
+        result
+    }
+
+    async fn leave(&self, pumps: &[Started]) {
+        for pump in pumps {
+            let Some(seating) = pump.seating.borrow().clone() else {
+                continue;
+            };
+            if let Err(error) = self
+                .target
+                .within(Duration::from_secs(3))
+                .leave_group(&seating.membership)
+                .await
+            {
+                tracing::warn!(flow = %self.flow.name, %error, "the group was not left; it notices after the session timeout");
+            }
+        }
+    }
+}
+
+/// The first pump to end.
+async fn first_ended(pumps: &mut [Started]) -> Result<(), FlowError> {
+    std::future::poll_fn(|cx| {
+        for pump in pumps.iter_mut() {
+            if let std::task::Poll::Ready(ended) = std::pin::Pin::new(&mut pump.ended).poll(cx) {
+                return std::task::Poll::Ready(pump_result(ended));
+            }
+        }
+        std::task::Poll::Pending
+    })
+    .await
+}
+
+fn pump_result(ended: Result<Result<(), PumpError>, oneshot::error::RecvError>) -> Result<(), FlowError> {
+    ended
+        .map_err(|_| FlowError::Lost("a pump's thread panicked".to_owned()))?
+        .map_err(FlowError::Pump)
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+async fn forward_catalog(mut catalog: watch::Receiver<Arc<[Pairing]>>, line: PumpLine) {
+    // Ends with discovery or with the pump, which both end the flow.
+    while catalog.changed().await.is_ok() {
+        let pairings = Arc::clone(&catalog.borrow_and_update());
+        if line.tell(News::Catalog(pairings)).await.is_err() {
+            return;
+        }
+    }
+}

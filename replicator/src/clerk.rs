@@ -1,0 +1,452 @@
+//! The clerk of one pump: finds out where lanes start, and commits that before their first record.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kuroshio_core::flow::{Pairing, Quarantine};
+use kuroshio_core::slots::slot_of;
+use kuroshio_core::start::{self, Committed, Configured, Facts, LogId, Loss, OnDataLoss, Start, Tail};
+use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
+use kuroshio_wire::{
+    ByPartition, Class, Cluster, Committer, Error, GroupOffset, Isolation, KafkaCode, ListedOffset, OffsetAt,
+    Stored,
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::board::FlowBoard;
+use crate::lanes::FlowEnds;
+use crate::line::{PumpGone, PumpLine};
+use crate::member::Seating;
+use crate::metrics::FlowMetrics;
+use crate::pump::News;
+use crate::tail;
+
+/// A position that stays unstable for so long has an owner that died in a transaction.
+const ORPHANED: Duration = Duration::from_millis(500);
+/// Between two looks at an unstable position.
+const LOOK: Duration = Duration::from_millis(50);
+/// Before lanes whose cluster did not answer are tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Where a flow's partitions start when it first starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstStart {
+    /// At their first record.
+    Earliest,
+    /// At their end.
+    Latest,
+    /// At the first record of this time, in milliseconds since 1970, or later.
+    Timestamp(i64),
+}
+
+/// One pump's clerk.
+pub struct Clerk {
+    /// The flow's ends.
+    pub ends: FlowEnds,
+    /// The source.
+    pub source: Cluster,
+    /// The target.
+    pub target: Cluster,
+    /// `kuroshio.<flow>`.
+    pub group: Arc<str>,
+    /// Our own instance name.
+    pub instance: Arc<str>,
+    /// The flow's setting `start`.
+    pub first_start: FirstStart,
+    /// The flow's setting `on_data_loss`.
+    pub on_data_loss: OnDataLoss,
+    /// Of this flow's transactions.
+    pub transaction_timeout: Duration,
+    /// The partitions that were there when this process first looked: only for them `start` counts.
+    pub first_catalog: watch::Receiver<Option<Arc<BTreeSet<TopicPartition>>>>,
+    /// What the member knows of our seat.
+    pub seating: watch::Receiver<Option<Seating>>,
+    /// To the pump.
+    pub line: PumpLine,
+    /// From the pump: open these lanes.
+    pub errands: mpsc::Receiver<(Vec<(Lane, Pairing)>, Membership)>,
+    /// Errors for people.
+    pub board: Arc<FlowBoard>,
+    /// Counts losses.
+    pub metrics: FlowMetrics,
+    /// Owners whose transactions were ended since they were last seen alive.
+    pub released: BTreeSet<String>,
+}
+
+/// What became of one lane.
+enum Outcome {
+    Starts(Position, Option<GroupOffset>),
+    Failed(Quarantine),
+    Again,
+}
+
+impl Clerk {
+    /// Runs until the pump has ended.
+    pub async fn run(mut self) {
+        while let Some((lanes, membership)) = self.errands.recv().await {
+            if self.open(lanes, &membership).await.is_err() {
+                tracing::debug!(instance = %self.instance, "the pump has ended before its clerk");
+                return;
+            }
+        }
+    }
+
+    async fn open(
+        &mut self,
+        mut lanes: Vec<(Lane, Pairing)>,
+        membership: &Membership,
+    ) -> Result<(), PumpGone> {
+        self.release_the_dead(&lanes).await;
+        let began = Instant::now();
+        let mut tried_orphans = false;
+        loop {
+            let unstable = self.round(lanes, membership).await?;
+            if unstable.is_empty() {
+                return Ok(());
+            }
+            if began.elapsed() > ORPHANED && !tried_orphans {
+                // Who owned them before us, as far as the group remembers; alive or not, we own them now.
+                self.released.clear();
+                self.release_the_dead(&unstable).await;
+                tried_orphans = true;
+            }
+            tokio::time::sleep(LOOK).await;
+            lanes = unstable;
+        }
+    }
+
+    /// Opens what can be opened and returns the lanes whose position is unstable.
+    async fn round(
+        &mut self,
+        lanes: Vec<(Lane, Pairing)>,
+        membership: &Membership,
+    ) -> Result<Vec<(Lane, Pairing)>, PumpGone> {
+        let targets: Vec<TopicPartition> = lanes.iter().map(|(_, pairing)| pairing.target()).collect();
+        let mut stored = match self.target.fetch_offsets(&self.group, Some(&targets)).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                self.put_off(&lanes, &error).await?;
+                return Ok(Vec::new());
+            }
+        };
+        let (mut unstable, mut stable) = (Vec::new(), Vec::new());
+        for (lane, pairing) in lanes {
+            match stored.remove(&pairing.target()) {
+                Some(Ok(Stored::Unstable)) => unstable.push((lane, pairing)),
+                Some(Ok(Stored::Nothing)) | None => stable.push((lane, pairing, None)),
+                Some(Ok(Stored::Offset(offset))) => stable.push((lane, pairing, Some(offset))),
+                Some(Err(error)) => self.put_off(&[(lane, pairing)], &error).await?,
+            }
+        }
+        if stable.is_empty() {
+            return Ok(unstable);
+        }
+        let sources = || stable.iter().map(|(_, pairing, _)| pairing.source.clone());
+        let list = |at: OffsetAt| {
+            self.source
+                .list_offsets(sources().map(move |tp| (tp, at)), Isolation::ReadUncommitted)
+        };
+        let (mut starts, mut ends) = tokio::join!(list(OffsetAt::Earliest), list(OffsetAt::Latest));
+        let mut decided = Vec::with_capacity(stable.len());
+        for (lane, pairing, offset) in stable {
+            let bounds = (
+                offset_of(&mut starts, &pairing.source),
+                offset_of(&mut ends, &pairing.source),
+            );
+            let outcome = match bounds {
+                (Ok(start), Ok(end)) => self.decide(&pairing, offset, (start, end)).await,
+                (Err(error), _) | (_, Err(error)) => {
+                    error.map_or(Outcome::Again, |error| self.failed(&error))
+                }
+            };
+            decided.push((lane, pairing, outcome));
+        }
+        self.write_and_tell(decided, membership).await?;
+        Ok(unstable)
+    }
+
+    /// Asks the rule until it has an answer.
+    async fn decide(
+        &self,
+        pairing: &Pairing,
+        stored: Option<GroupOffset>,
+        log: (SourceOffset, SourceOffset),
+    ) -> Outcome {
+        let source = self.ends.log(pairing);
+        let first = self.first_catalog.borrow().clone();
+        let fresh = self
+            .seating
+            .borrow()
+            .as_ref()
+            .is_some_and(|seating| seating.fresh)
+            && first.is_some_and(|first| first.contains(&pairing.source));
+        let (mut tail, mut newest) = (Tail::Unread, None);
+        let configured = match self.configured(pairing, fresh && stored.is_none()).await {
+            Ok(configured) => configured,
+            Err(error) => return self.failed(&error),
+        };
+        loop {
+            let committed = stored.as_ref().map(|offset| Committed {
+                position: Position {
+                    offset: SourceOffset(offset.offset),
+                    leader_epoch: offset.leader_epoch,
+                },
+                metadata: &offset.metadata,
+                epoch_end: None,
+            });
+            let facts = Facts {
+                committed,
+                source: &source,
+                log_start: log.0,
+                log_end: log.1,
+                fresh,
+                configured,
+                tail,
+                on_data_loss: self.on_data_loss,
+            };
+            match start::decide(&facts) {
+                Start::At(position) => {
+                    let unchanged = stored.as_ref().is_some_and(|offset| {
+                        offset.offset == position.offset.0
+                            && LogId::parse(&offset.metadata).as_ref() == Some(&source)
+                    });
+                    return Outcome::Starts(
+                        position.clone(),
+                        (!unchanged).then(|| self.ends.stored(pairing, &position)),
+                    );
+                }
+                Start::AskTail => match tail::newest_tag(&self.target, &self.ends.source, pairing).await {
+                    Ok(None) => tail = Tail::NoTag,
+                    Ok(Some(found)) => {
+                        tail = Tail::Tag(found.offset, start::Record::Unread);
+                        newest = Some(found);
+                    }
+                    Err(error) => return self.failed(&error),
+                },
+                Start::AskRecord(offset) => {
+                    let equal = match &newest {
+                        Some(newest) => tail::is_copy(&self.source, pairing, newest).await,
+                        None => Ok(false),
+                    };
+                    match equal {
+                        Ok(true) => tail = Tail::Tag(offset, start::Record::Equal),
+                        Ok(false) => tail = Tail::Tag(offset, start::Record::Differs),
+                        Err(error) => return self.failed(&error),
+                    }
+                }
+                Start::Lost(loss) => {
+                    self.report(pairing, &loss, "going on");
+                    let position = Position {
+                        offset: loss.then,
+                        leader_epoch: None,
+                    };
+                    return Outcome::Starts(position.clone(), Some(self.ends.stored(pairing, &position)));
+                }
+                Start::Halt(loss) => {
+                    self.report(pairing, &loss, "stopped by on_data_loss: halt");
+                    return Outcome::Failed(Quarantine {
+                        reason: "data_loss",
+                        text: loss_text(pairing, &loss),
+                    });
+                }
+                Start::WrongCluster { known, now } => {
+                    let text = format!(
+                        "cluster alias {} names the cluster {now}, but the flow's positions are of the cluster {known}: give the new cluster a new alias",
+                        self.ends.source
+                    );
+                    self.board.error(text.clone());
+                    return Outcome::Failed(Quarantine {
+                        reason: "wrong_cluster",
+                        text,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn configured(&self, pairing: &Pairing, counts: bool) -> Result<Configured, Error> {
+        Ok(match self.first_start {
+            FirstStart::Latest => Configured::Latest,
+            FirstStart::Timestamp(ms) if counts => {
+                let at = OffsetAt::Timestamp(ms);
+                let listed = self
+                    .source
+                    .list_offset(&pairing.source, at, Isolation::ReadUncommitted)
+                    .await?;
+                Configured::Timestamp(listed.map(|listed| SourceOffset(listed.offset)))
+            }
+            FirstStart::Earliest | FirstStart::Timestamp(_) => Configured::Earliest,
+        })
+    }
+
+    /// Commits the new starts, fenced, and tells the pump what became of its lanes.
+    async fn write_and_tell(
+        &self,
+        decided: Vec<(Lane, Pairing, Outcome)>,
+        membership: &Membership,
+    ) -> Result<(), PumpGone> {
+        let starts: Vec<(TopicPartition, GroupOffset)> = decided
+            .iter()
+            .filter_map(|(_, pairing, outcome)| match outcome {
+                Outcome::Starts(_, Some(offset)) => Some((pairing.target(), offset.clone())),
+                _ => None,
+            })
+            .collect();
+        let mut written: ByPartition<()> = HashMap::new();
+        let mut refused = None;
+        if !starts.is_empty() {
+            match self
+                .target
+                .commit_offsets(&self.group, Committer::Member(membership), &starts)
+                .await
+            {
+                Ok(outcomes) => written = outcomes,
+                Err(error) => refused = Some(error),
+            }
+        }
+        let mut slow = false;
+        for (lane, pairing, outcome) in decided {
+            let news = match outcome {
+                Outcome::Starts(start, None) => News::Opened(lane, start),
+                Outcome::Starts(start, Some(_)) => match (&refused, written.get(&pairing.target())) {
+                    (None, Some(Ok(()))) => News::Opened(lane, start),
+                    (Some(error), _) | (None, Some(Err(error))) => match self.failed(error) {
+                        Outcome::Failed(why) => News::OpenFailed(lane, why),
+                        _ => again(lane, &mut slow),
+                    },
+                    (None, None) => again(lane, &mut slow),
+                },
+                Outcome::Failed(why) => News::OpenFailed(lane, why),
+                Outcome::Again => again(lane, &mut slow),
+            };
+            if slow {
+                tokio::time::sleep(AGAIN).await;
+                slow = false;
+            }
+            self.line.tell(news).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_off(&self, lanes: &[(Lane, Pairing)], error: &Error) -> Result<(), PumpGone> {
+        let outcome = self.failed(error);
+        if matches!(outcome, Outcome::Again) {
+            tokio::time::sleep(AGAIN).await;
+        }
+        for (lane, _) in lanes {
+            let news = match &outcome {
+                Outcome::Failed(why) => News::OpenFailed(*lane, why.clone()),
+                _ => News::OpenStale(*lane),
+            };
+            self.line.tell(news).await?;
+        }
+        Ok(())
+    }
+
+    /// An error that passes by itself means: ask again. Our generation may also just be over.
+    fn failed(&self, error: &Error) -> Outcome {
+        match (error.class(), error.code()) {
+            (Class::Retry, Some(KafkaCode::UnknownTopicOrPartition)) => Outcome::Failed(Quarantine {
+                reason: "topic_missing",
+                text: error.to_string(),
+            }),
+            (Class::Retry, _) => {
+                self.board.error(error.to_string());
+                Outcome::Again
+            }
+            (Class::Rejoin | Class::Fenced, _) => Outcome::Again,
+            (
+                Class::Fatal,
+                Some(KafkaCode::TopicAuthorizationFailed | KafkaCode::GroupAuthorizationFailed),
+            ) => Outcome::Failed(Quarantine {
+                reason: "not_authorized",
+                text: error.to_string(),
+            }),
+            (Class::Fatal, _) => Outcome::Failed(Quarantine {
+                reason: "other",
+                text: error.to_string(),
+            }),
+        }
+    }
+
+    fn report(&self, pairing: &Pairing, loss: &Loss, then: &str) {
+        self.metrics.lost(
+            &pairing.source.topic,
+            pairing.source.partition,
+            loss.reason,
+            loss.count(),
+        );
+        self.board.error(format!(
+            "{}; {then} at offset {}",
+            loss_text(pairing, loss),
+            loss.then
+        ));
+    }
+
+    /// Ends the transactions of owners of our slots that are no members any more: until they time out they
+    /// would hold back every read_committed reader of the partitions, and positions with them.
+    async fn release_the_dead(&mut self, lanes: &[(Lane, Pairing)]) {
+        let Some(seating) = self.seating.borrow().clone() else {
+            return;
+        };
+        let assignment = &seating.assignment;
+        let living: BTreeSet<&str> = assignment
+            .slots
+            .iter()
+            .flat_map(|share| [share.owner.as_deref(), share.promised.as_deref()])
+            .flatten()
+            .collect();
+        self.released.retain(|id| !living.contains(id.as_str()));
+        let owners = lanes.iter().filter_map(|(_, pairing)| {
+            let slot = slot_of(
+                &pairing.source.topic,
+                pairing.source.partition,
+                assignment.slot_count(),
+            );
+            assignment.slots.get(usize::from(slot.0))?.last.clone()
+        });
+        let dead: BTreeSet<String> = owners
+            .filter(|id| !living.contains(id.as_str()) && !self.released.contains(id))
+            .collect();
+        for id in dead {
+            match self
+                .target
+                .release_transactional_id(&id, self.transaction_timeout)
+                .await
+            {
+                Ok(_) => {
+                    tracing::info!(instance = %self.instance, orphan = id, "ended the transaction of a pump that is gone");
+                    self.released.insert(id);
+                }
+                Err(error) => self.board.error(format!(
+                    "transactional id {id}: {error}; waiting for its transaction to time out"
+                )),
+            }
+        }
+    }
+}
+
+fn again(lane: Lane, slow: &mut bool) -> News {
+    *slow = true;
+    News::OpenStale(lane)
+}
+
+fn offset_of(
+    offsets: &mut ByPartition<Option<ListedOffset>>,
+    partition: &TopicPartition,
+) -> Result<SourceOffset, Option<Error>> {
+    match offsets.remove(partition) {
+        Some(Ok(Some(listed))) => Ok(SourceOffset(listed.offset)),
+        Some(Err(error)) => Err(Some(error)),
+        Some(Ok(None)) | None => Err(None),
+    }
+}
+
+fn loss_text(pairing: &Pairing, loss: &Loss) -> String {
+    let (source, from, to) = (&pairing.source, loss.from, loss.to);
+    format!(
+        "source partition {source}: offsets {from} to {to} are lost ({})",
+        loss.reason.as_str()
+    )
+}

@@ -1,0 +1,162 @@
+//! The command line: what can be asked, and the exit codes that answer.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Copies Kafka topics between clusters, in both directions at once, exactly once, without loops.
+#[derive(Debug, Parser)]
+#[command(name = "kuroshio", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Replicate until SIGTERM or SIGINT, then drain within `shutdown_grace`.
+    Run(Run),
+    /// Show replication both ways between two clusters embedded in this process; needs nothing else.
+    Demo(Demo),
+    /// Check the configuration and reach every cluster; exit code 2 if something does not hold.
+    Check(Check),
+    /// About the configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// `kuroshio run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Run only the flows whose target is this cluster; wins over `region` in the file.
+    #[arg(long, value_name = "ALIAS")]
+    pub region: Option<String>,
+    /// Run only this flow; may be repeated.
+    #[arg(long = "flow", value_name = "FLOW")]
+    pub flows: Vec<String>,
+}
+
+/// `kuroshio demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How long records are produced.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+    /// Records per second and cluster.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub rate: u64,
+    /// Serve metrics, probes and status here meanwhile.
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
+}
+
+/// `kuroshio check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Look at the file only, connect to nothing.
+    #[arg(long)]
+    pub offline: bool,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `kuroshio config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the JSON Schema of the file.
+    Schema,
+}
+
+/// How a command reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document on stdout.
+    Json,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or stopped as asked.
+    Done = 0,
+    /// Something broke.
+    Fault = 1,
+    /// What was asked for does not hold.
+    Failed = 2,
+    /// Bad usage or configuration (`EX_USAGE`).
+    Usage = 64,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    /// Of what clap found in the arguments: help and version were asked for, everything else is bad usage.
+    #[must_use]
+    pub fn of_usage(error: &clap::Error) -> Self {
+        if error.use_stderr() {
+            Self::Usage
+        } else {
+            Self::Done
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_exit_with_64() {
+        for (arguments, exit) in [
+            (vec!["kuroshio", "--help"], Exit::Done),
+            (vec!["kuroshio", "--version"], Exit::Done),
+            (vec!["kuroshio", "run", "--help"], Exit::Done),
+            (vec!["kuroshio"], Exit::Usage),
+            (vec!["kuroshio", "run"], Exit::Usage),
+            (vec!["kuroshio", "translate"], Exit::Usage),
+            (vec!["kuroshio", "demo", "--seconds", "0"], Exit::Usage),
+            (vec!["kuroshio", "completions", "cobol"], Exit::Usage),
+        ] {
+            let error = Cli::try_parse_from(&arguments).unwrap_err();
+            assert_eq!(Exit::of_usage(&error), exit, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn flows_may_be_repeated() {
+        let cli =
+            Cli::try_parse_from(["kuroshio", "run", "--config", "f", "--flow", "a", "--flow", "b"]).unwrap();
+        assert!(matches!(cli.command, Command::Run(run) if run.flows == ["a", "b"]));
+    }
+}

@@ -1,0 +1,228 @@
+//! The configuration: [`load`] turns the file and the environment into a [`Config`], of which only valid
+//! ones exist, or into the list of everything that is wrong with it.
+
+mod compile;
+mod cross;
+mod later;
+mod layers;
+mod mistakes;
+mod names;
+mod paths;
+mod raw;
+mod settings;
+mod values;
+mod walk;
+mod words;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kuroshio_core::routes::Router;
+
+pub use layers::Environment;
+pub use mistakes::{Mistake, Mistakes};
+pub use values::{Pattern, Pumps, Start};
+pub use words::{Compression, Delivery, Forward, LogFormat, LogLevel, OnDataLoss, Partitions};
+
+/// What the process does. Made by [`load`] or [`parse`] only.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file's `region`: run only flows with this target.
+    pub region: Option<Arc<str>>,
+    /// Clusters by alias.
+    pub clusters: BTreeMap<Arc<str>, Cluster>,
+    /// Flows in the order of the file, at least one.
+    pub flows: Vec<Flow>,
+    /// Where the HTTP server listens.
+    pub http_listen: SocketAddr,
+    /// This process among those of its flows.
+    pub instance: Arc<str>,
+    /// How long a stop may wait for records in flight.
+    pub shutdown_grace: Duration,
+    /// Logs.
+    pub log: Log,
+    /// Bytes of record data in flight in this process.
+    pub memory: u64,
+}
+
+/// A cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// `host:port`, at least one.
+    pub bootstrap_servers: Vec<String>,
+    /// The rack that this process is in, where replicas near it are to be read (KIP-392).
+    pub rack: Option<Arc<str>>,
+    /// Further properties for librdkafka; none that the engine owns.
+    pub librdkafka: BTreeMap<String, String>,
+}
+
+/// One direction, every setting resolved: the flow's own over `defaults` over what is built in.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Alias of the source.
+    pub source: Arc<str>,
+    /// Alias of the target.
+    pub target: Arc<str>,
+    /// Which topics, and their names on the target; residency is in it.
+    pub router: Router,
+    /// Time between two looks at the clusters' topics.
+    pub refresh: Duration,
+    /// Which records.
+    pub forward: Forward,
+    /// How often a record may arrive.
+    pub delivery: Delivery,
+    /// How long a transaction or a batch of positions stays open under load.
+    pub commit_interval: Duration,
+    /// Where partitions begin when the flow first starts.
+    pub start: Start,
+    /// When records are gone before they were copied.
+    pub on_data_loss: OnDataLoss,
+    /// Of topics that are created; -1: the target broker's default.
+    pub replication_factor: i16,
+    /// Whether target topics grow.
+    pub partitions: Partitions,
+    /// The alias whose configs count where both flows of a pair match a topic.
+    pub authority: Arc<str>,
+    /// Topic configs.
+    pub configs: TopicConfigs,
+    /// Compression on the target.
+    pub compression: Compression,
+    /// Threads of this process for this flow.
+    pub pumps: Pumps,
+    /// This flow's part of [`Config::memory`], where it has one of its own.
+    pub memory: Option<u64>,
+    /// Whether positions are also committed on the source.
+    pub positions_on_source: bool,
+}
+
+/// What a topic that is created takes over from the source topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopicConfigs {
+    /// Whether anything is taken over beyond what is needed to hold the data.
+    pub copy: bool,
+    /// Names of configs that are never taken over.
+    pub exclude: Vec<Pattern>,
+}
+
+/// Logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Form.
+    pub format: LogFormat,
+    /// Least important level; `RUST_LOG` wins.
+    pub level: LogLevel,
+}
+
+impl Config {
+    /// The flows that this process runs: those whose target is `region` (default: the file's), and of them
+    /// those that are named, if any are.
+    ///
+    /// # Errors
+    /// A region or flow that does not exist, a named flow outside the region, or nothing left to run.
+    pub fn selected_flows(&self, region: Option<&str>, named: &[String]) -> Result<Vec<&Flow>, Mistakes> {
+        let mut mistakes = Mistakes::default();
+        let region = region.or(self.region.as_deref());
+        if let Some(region) = region
+            && !self.flows.iter().any(|flow| *flow.target == *region)
+        {
+            mistakes.add(
+                "--region",
+                format!("no flow has the target `{region}`; {}", self.targets()),
+            );
+        }
+        for name in named {
+            match self.flows.iter().find(|flow| *flow.name == **name) {
+                None => mistakes.add("--flow", format!("no flow is named `{name}`; {}", self.names())),
+                Some(flow) if region.is_some_and(|region| *flow.target != *region) => mistakes.add(
+                    "--flow",
+                    format!(
+                        "the flow {name} has the target {}, not the region asked for",
+                        flow.target
+                    ),
+                ),
+                Some(_) => {}
+            }
+        }
+        if !mistakes.0.is_empty() {
+            return Err(mistakes);
+        }
+        let in_region = |flow: &&Flow| region.is_none_or(|region| *flow.target == *region);
+        let is_named = |flow: &&Flow| named.is_empty() || named.iter().any(|name| **name == *flow.name);
+        Ok(self.flows.iter().filter(in_region).filter(is_named).collect())
+    }
+
+    /// Bytes of record data that `flow` may have in flight while `running` flows share the process.
+    #[must_use]
+    pub fn memory_of(&self, flow: &Flow, running: usize) -> u64 {
+        let share = self.memory / u64::try_from(running.max(1)).unwrap_or(1);
+        flow.memory.unwrap_or(share)
+    }
+
+    fn targets(&self) -> String {
+        let targets: std::collections::BTreeSet<&str> = self.flows.iter().map(|flow| &*flow.target).collect();
+        format!(
+            "targets are {}",
+            targets.into_iter().collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    fn names(&self) -> String {
+        format!(
+            "flows are {}",
+            self.flows
+                .iter()
+                .map(|flow| &*flow.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        )
+    }
+}
+
+/// Reads the file at `path`, with `environment` over it.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load(path: &Path, environment: &Environment) -> Result<Config, Mistakes> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let mut mistakes = Mistakes::default();
+        mistakes.add(
+            "--config",
+            format!("the file {} cannot be read: {error}", path.display()),
+        );
+        mistakes
+    })?;
+    parse(&text, environment)
+}
+
+/// Reads a YAML text, with `environment` over it.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn parse(text: &str, environment: &Environment) -> Result<Config, Mistakes> {
+    let mut mistakes = Mistakes::default();
+    let Some(tree) = layers::merge(text, environment, &mut mistakes) else {
+        return Err(mistakes);
+    };
+    let config = compile::compile(tree.root, &mut mistakes);
+    mistakes.name_variables(&tree.variables);
+    match config {
+        Some(config) if mistakes.0.is_empty() => Ok(config),
+        _ => Err(mistakes),
+    }
+}
+
+/// The JSON Schema of the file (draft 2020-12), without references.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let settings =
+        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings
+        .into_generator()
+        .into_root_schema_for::<raw::RawConfig>()
+        .to_value()
+}

@@ -1,0 +1,258 @@
+//! The HTTP server: metrics, probes, status. It reads and never changes anything.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::status::{Health, Status};
+
+/// Connections at a time; more wait to be accepted.
+const CONNECTIONS_MAX: usize = 64;
+/// A connection that waits for a request this long after it was accepted is closed: slow or silent callers
+/// cannot hold places for ever, and callers that keep connections open begin a new one.
+const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+
+/// What the server shows.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// `/metrics`.
+    pub metrics: Arc<Metrics>,
+    /// `/livez` and `/readyz`.
+    pub health: Arc<Health>,
+    /// `/status`.
+    pub status: watch::Receiver<Arc<Status>>,
+}
+
+/// Takes the address.
+///
+/// # Errors
+/// It is in use or not ours; the text names it.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let explain = |error: io::Error| {
+        io::Error::new(
+            error.kind(),
+            format!("http.listen: cannot listen on {address}: {error}"),
+        )
+    };
+    TcpListener::bind(address).await.map_err(explain)
+}
+
+/// Serves until `stop`, then answers the requests that have begun.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(listener: TcpListener, shown: Shown, stop: CancellationToken) -> io::Result<()> {
+    let listener = Limited {
+        listener,
+        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+    };
+    axum::serve(listener, router(shown))
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await
+}
+
+fn router(shown: Shown) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .with_state(shown)
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    match shown.metrics.text() {
+        Ok(text) => (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            text,
+        )
+            .into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn livez(State(shown): State<Shown>) -> (StatusCode, String) {
+    let stuck = shown.health.stuck();
+    if stuck.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let lines = stuck
+        .iter()
+        .map(|(pump, since)| format!("pump {pump} has been stuck for {} s\n", since.as_secs()));
+    (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+}
+
+async fn readyz(State(shown): State<Shown>) -> (StatusCode, String) {
+    let awaited = shown.health.awaited();
+    if awaited.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    let lines = awaited.iter().map(|what| format!("waiting for {what}\n"));
+    (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+}
+
+async fn status(State(shown): State<Shown>) -> Json<Arc<Status>> {
+    Json(Arc::clone(&shown.status.borrow()))
+}
+
+/// Accepts a limited number of connections of limited life; axum's own listener limits neither.
+struct Limited {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl axum::serve::Listener for Limited {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        // The semaphore is never closed; were it, connections would go unlimited rather than unanswered.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
+        (
+            Connection {
+                stream,
+                end: Box::pin(sleep(CONNECTION_LIFE)),
+                _place: place,
+            },
+            address,
+        )
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that ends when it waits for bytes after its time.
+struct Connection {
+    stream: TcpStream,
+    end: Pin<Box<Sleep>>,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            return Poll::Ready(read);
+        }
+        self.end
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            return Poll::Ready(written);
+        }
+        self.end
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn answer(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn the_server_shows_what_it_is_given_and_stops() {
+        let health = Arc::new(Health::default());
+        let latch = health.latch("flow tw-jp");
+        let (tell, status) = watch::channel(Arc::new(Status::default()));
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(
+            listener,
+            Shown {
+                metrics,
+                health,
+                status,
+            },
+            stop.clone(),
+        ));
+
+        assert!(answer(address, "/livez").await.starts_with("HTTP/1.1 200"));
+        let unready = answer(address, "/readyz").await;
+        assert!(
+            unready.starts_with("HTTP/1.1 503") && unready.ends_with("waiting for flow tw-jp\n"),
+            "{unready}"
+        );
+        drop(latch);
+        assert!(answer(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        let exposition = answer(address, "/metrics").await;
+        assert!(
+            exposition.contains("\r\ncontent-type: text/plain; version=0.0.4"),
+            "{exposition}"
+        );
+        assert!(
+            exposition.contains("kuroshio_build_info{version="),
+            "{exposition}"
+        );
+        tell.send(Arc::new(Status {
+            instance: "pod-0".into(),
+            ..Status::default()
+        }))
+        .unwrap();
+        assert!(answer(address, "/status").await.contains(r#""instance":"pod-0""#));
+        assert!(answer(address, "/").await.starts_with("HTTP/1.1 404"));
+
+        stop.cancel();
+        server.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_in_use_is_named() {
+        let first = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("http.listen: cannot listen on {address}:")),
+            "{error}"
+        );
+    }
+}

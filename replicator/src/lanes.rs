@@ -1,0 +1,244 @@
+//! What a pump knows of its lanes besides their rules: names, guards, what is stored with a position, metric
+//! handles; and the view of them for status and metrics.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kuroshio_core::engine::{Fact, LaneSpec};
+use kuroshio_core::flow::{Flow, Pairing, Phase, refusal_label};
+use kuroshio_core::origin::{Forward, Guard, GuardError};
+use kuroshio_core::slots::Slot;
+use kuroshio_core::start::LogId;
+use kuroshio_core::types::{Lane, Position, SourceOffset};
+use kuroshio_wire::{GroupOffset, TopicId};
+
+use crate::board::{FlowBoard, wall_ms};
+use crate::metrics::{FlowMetrics, LaneMetrics, Outcome};
+
+/// The two ends of a flow.
+#[derive(Clone, Debug)]
+pub struct FlowEnds {
+    /// The flow's name.
+    pub flow: Arc<str>,
+    /// Alias of the source.
+    pub source: Arc<str>,
+    /// Alias of the target.
+    pub target: Arc<str>,
+    /// Kafka's id of the source cluster.
+    pub source_id: Arc<str>,
+    /// Which tagged records go on.
+    pub forward: Forward,
+}
+
+impl FlowEnds {
+    /// The source log of a pairing.
+    #[must_use]
+    pub fn log(&self, pairing: &Pairing) -> LogId {
+        LogId {
+            cluster: self.source_id.to_string(),
+            topic: TopicId(pairing.topic_id).to_string(),
+        }
+    }
+
+    /// A position as it is stored in a group.
+    #[must_use]
+    pub fn stored(&self, pairing: &Pairing, position: &Position) -> GroupOffset {
+        GroupOffset {
+            offset: position.offset.0,
+            leader_epoch: position.leader_epoch,
+            metadata: self.log(pairing).to_string().into(),
+        }
+    }
+}
+
+/// One lane in the view.
+#[derive(Clone, Debug)]
+pub struct LaneView {
+    /// What it binds.
+    pub pairing: Pairing,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Next source offset: everything before it is durable or passed over.
+    pub position: Option<SourceOffset>,
+    /// The newest position that is committed.
+    pub committed: Option<Position>,
+}
+
+/// What others may know of a pump, renewed twice a second.
+#[derive(Clone, Debug, Default)]
+pub struct PumpView {
+    /// Generation of the applied assignment.
+    pub generation: Option<i32>,
+    /// The slots it owns.
+    pub slots: Arc<[Slot]>,
+    /// Its lanes.
+    pub lanes: Arc<[LaneView]>,
+}
+
+/// Counts of one lane that are not durable yet.
+#[derive(Debug)]
+struct Pending {
+    metrics: LaneMetrics,
+    records: u64,
+    bytes: u64,
+    oldest: Option<i64>,
+}
+
+/// A pump's desk.
+#[derive(Debug)]
+pub struct LaneDesk {
+    ends: FlowEnds,
+    metrics: FlowMetrics,
+    board: Arc<FlowBoard>,
+    lanes: HashMap<Lane, Pending>,
+    moved: Vec<Lane>,
+}
+
+impl LaneDesk {
+    /// An empty desk.
+    #[must_use]
+    pub fn new(ends: FlowEnds, metrics: FlowMetrics, board: Arc<FlowBoard>) -> Self {
+        Self {
+            ends,
+            metrics,
+            board,
+            lanes: HashMap::new(),
+            moved: Vec::new(),
+        }
+    }
+
+    /// What the engine needs to know of a lane.
+    ///
+    /// # Errors
+    /// A name that cannot stand in a tag.
+    pub fn spec(&mut self, lane: Lane, pairing: &Pairing, start: Position) -> Result<LaneSpec, GuardError> {
+        let metrics = self.metrics.lane(&pairing.source.topic, pairing.source.partition);
+        self.lanes.insert(
+            lane,
+            Pending {
+                metrics,
+                records: 0,
+                bytes: 0,
+                oldest: None,
+            },
+        );
+        let guard = Guard::new(
+            &self.ends.source,
+            &pairing.source.topic,
+            pairing.source.partition,
+            &self.ends.target,
+            &pairing.target_topic,
+            self.ends.forward,
+        )?;
+        Ok(LaneSpec {
+            lane,
+            source: pairing.source.clone(),
+            target_topic: Arc::clone(&pairing.target_topic),
+            start,
+            guard: Arc::new(guard),
+            codec: pairing.codec,
+        })
+    }
+
+    /// What is stored with a position of this lane.
+    #[must_use]
+    pub fn metadata(&self, pairing: &Pairing) -> Arc<str> {
+        self.ends.log(pairing).to_string().into()
+    }
+
+    /// The lane left.
+    pub fn forget(&mut self, lane: Lane) {
+        self.lanes.remove(&lane);
+    }
+
+    /// Counts what the engine tells.
+    pub fn record(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Read(run) => {
+                if let Some(pending) = self.lanes.get(&run.lane) {
+                    for (reason, count) in &run.skipped {
+                        pending.metrics.skipped(*reason, *count);
+                    }
+                }
+            }
+            Fact::Placed(run) => {
+                if let Some(pending) = self.lanes.get_mut(&run.lane) {
+                    if pending.records == 0 {
+                        self.moved.push(run.lane);
+                    }
+                    pending.records += run.count;
+                    pending.bytes += run.bytes;
+                    pending.oldest = [pending.oldest, run.oldest_timestamp].into_iter().flatten().min();
+                }
+            }
+            Fact::Refused { lane, at, why } => {
+                let (flow, target) = (&self.ends.flow, &self.ends.target);
+                tracing::debug!(%flow, lane = lane.0, "refused");
+                self.board.error(format!(
+                    "cluster {target} refused the record at source offset {at} ({}): {}",
+                    refusal_label(why.kind),
+                    why.text
+                ));
+            }
+            Fact::OutOfRange { lane, at } => {
+                tracing::warn!(flow = %self.ends.flow, lane = lane.0, offset = at.0, "position not in the source log");
+            }
+            Fact::Unreadable { lane, why } => {
+                tracing::warn!(flow = %self.ends.flow, lane = lane.0, why, "source partition cannot be read");
+            }
+            Fact::Trouble { source, why } => {
+                let cluster = if *source {
+                    &self.ends.source
+                } else {
+                    &self.ends.target
+                };
+                tracing::warn!(flow = %self.ends.flow, %cluster, why, "connection trouble");
+            }
+        }
+    }
+
+    /// What was placed is durable (`true`), or does not count (`false`).
+    pub fn settle(&mut self, durable: bool) {
+        let now = wall_ms();
+        for lane in self.moved.drain(..) {
+            let Some(pending) = self.lanes.get_mut(&lane) else {
+                continue;
+            };
+            if durable {
+                pending.metrics.placed(pending.records, pending.bytes);
+                if let Some(oldest) = pending.oldest.filter(|t| *t > 0) {
+                    // Clocks of producers may run ahead: never negative.
+                    let ms = u64::try_from(now.saturating_sub(oldest)).unwrap_or(0);
+                    self.metrics.latency(Duration::from_millis(ms));
+                }
+            }
+            (pending.records, pending.bytes, pending.oldest) = (0, 0, None);
+        }
+    }
+
+    /// Counts how a transaction ended.
+    pub fn transaction(&self, outcome: Outcome) {
+        self.metrics.transaction(outcome);
+    }
+
+    /// The view of a flow.
+    #[must_use]
+    pub fn view(&self, flow: &Flow) -> PumpView {
+        let (membership, slots) = flow.seat();
+        let lanes = flow
+            .lanes()
+            .map(|(lane, state)| LaneView {
+                pairing: state.pairing.clone(),
+                phase: state.phase.clone(),
+                position: flow.position(lane),
+                committed: state.committed.clone(),
+            })
+            .collect();
+        PumpView {
+            generation: membership.map(|m| m.generation),
+            slots: slots.iter().copied().collect(),
+            lanes,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The binary: arguments, logs, configuration, run, exit code.
+
+use std::io::{Write, stderr, stdout};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use kuroshio::app::{self, Job, Stop};
+use kuroshio::cli::{Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run};
+use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
+use kuroshio::{check, demo, logs};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// For Rust and, by the feature `override`, for librdkafka's malloc too (DESIGN D5).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = Exit::of_usage(&error);
+            // Nobody is left to tell that the terminal is gone.
+            return if error.print().is_ok() {
+                exit.into()
+            } else {
+                Exit::Fault.into()
+            };
+        }
+    };
+    let environment = environment();
+    let done = match cli.command {
+        Command::Run(command) => run(&command, &environment),
+        Command::Demo(command) => demo(&command, &environment),
+        Command::Check(command) => checked(&command, &environment),
+        Command::Config(ConfigCommand::Schema) => serde_json::to_string_pretty(&config::schema())
+            .map_err(anyhow::Error::from)
+            .and_then(|schema| say(&format!("{schema}\n")))
+            .map(|()| Exit::Done),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "kuroshio", &mut script);
+            stdout()
+                .write_all(&script)
+                .map(|()| Exit::Done)
+                .map_err(Into::into)
+        }
+    };
+    done.unwrap_or_else(|error| failed(&error)).into()
+}
+
+/// Variables whose name or value is not UTF-8 are none of ours.
+fn environment() -> Environment {
+    let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(utf8).collect()
+}
+
+fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
+    let config = config::load(&command.config, environment)?;
+    let flows = config
+        .selected_flows(command.region.as_deref(), &command.flows)?
+        .into_iter()
+        .cloned()
+        .collect();
+    start_logs(&config, environment)?;
+    let stop = Stop::default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        let signals = signals(stop.clone())?;
+        let run = app::run(
+            Job {
+                config,
+                flows,
+                embedded: false,
+            },
+            stop.clone(),
+        );
+        tokio::select! {
+            done = run => done.map_err(anyhow::Error::from),
+            never = signals => never,
+        }
+    });
+    // Threads that could not be drained end with the process.
+    runtime.shutdown_background();
+    done.map(|()| Exit::Done)
+}
+
+/// Stops on the first SIGTERM (a restart: keeps the place in the group) or SIGINT (for good: leaves it). Never
+/// ends by itself.
+fn signals(stop: Stop) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => stop.stop(false),
+                _ = interrupt.recv() => stop.stop(true),
+            }
+        }
+    })
+}
+
+fn demo(command: &Demo, environment: &Environment) -> anyhow::Result<Exit> {
+    let log = Log {
+        format: LogFormat::Text,
+        level: LogLevel::Warn,
+    };
+    logs::init(log, environment.get("RUST_LOG").map(String::as_str))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let options = demo::Options {
+        seconds: command.seconds,
+        rate: command.rate,
+        http: command.http,
+    };
+    let verdict = runtime.block_on(demo::run(&options, |text| say(text)))?;
+    runtime.shutdown_background();
+    Ok(if verdict.holds() { Exit::Done } else { Exit::Failed })
+}
+
+fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
+    let config = match (config::load(&command.config, environment), command.output) {
+        (Ok(config), _) => config,
+        (Err(mistakes), Output::Text) => return Err(mistakes.into()),
+        (Err(mistakes), Output::Json) => {
+            say(&json(
+                &serde_json::json!({ "ok": false, "mistakes": mistakes.0 }),
+            )?)?;
+            return Ok(Exit::Usage);
+        }
+    };
+    start_logs(&config, environment)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(check::check(&config, command.offline));
+    say(&if command.output == Output::Json {
+        json(&report)?
+    } else {
+        report.text()
+    })?;
+    Ok(if report.ok { Exit::Done } else { Exit::Failed })
+}
+
+fn start_logs(config: &Config, environment: &Environment) -> Result<(), logs::LogError> {
+    logs::init(config.log, environment.get("RUST_LOG").map(String::as_str))
+}
+
+fn json(document: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(format!("{}\n", serde_json::to_string_pretty(document)?))
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    stdout().write_all(text.as_bytes()).map_err(Into::into)
+}
+
+/// Says why on stderr; mistakes in arguments and configuration are bad usage, all else is a fault.
+fn failed(error: &anyhow::Error) -> Exit {
+    let usage = error.is::<Mistakes>() || error.is::<logs::LogError>();
+    let exit = if usage { Exit::Usage } else { Exit::Fault };
+    match writeln!(stderr(), "kuroshio: {error:#}") {
+        Ok(()) => exit,
+        Err(_) => Exit::Fault,
+    }
+}

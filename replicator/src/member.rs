@@ -1,0 +1,269 @@
+//! The membership of one pump in its flow's group on the target: joins when told, leads when chosen, beats in
+//! between, and tells the pump what it hears.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kuroshio_core::flow::Assigned;
+use kuroshio_core::slots::{self, Assignment, Claims, Round, Subscription};
+use kuroshio_core::types::Membership;
+use kuroshio_wire::{Backoff, Class, Cluster, Error, Join, Joined, KafkaCode};
+use tokio::sync::{mpsc, watch};
+
+use crate::board::FlowBoard;
+use crate::line::{PumpGone, PumpLine};
+use crate::metrics::FlowMetrics;
+use crate::pump::News;
+
+/// Protocol type of our groups, as Connect has its own.
+const PROTOCOL_TYPE: &str = "kuroshio";
+/// Name of the assignment protocol; another one for a change that members of before would not understand.
+const PROTOCOL: &str = "slots-1";
+/// A pump that is silent for so long loses its slots.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a rebalance waits for a pump that is still ending a transaction.
+const REBALANCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Others wait for a rebalance until every member has heard of it: hear often.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// Longest wait for the answer to a heartbeat; several fit into a session.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the clerk must know of the seat of its pump.
+#[derive(Clone, Debug)]
+pub struct Seating {
+    /// Who we are.
+    pub membership: Membership,
+    /// The whole group's slots.
+    pub assignment: Arc<Assignment>,
+    /// This is the flow's first start, for this process.
+    pub fresh: bool,
+}
+
+/// One pump's membership.
+pub struct Member {
+    /// The target.
+    pub target: Cluster,
+    /// `kuroshio.<flow>`.
+    pub group: Arc<str>,
+    /// `group.instance.id` and transactional id.
+    pub instance: Arc<str>,
+    /// Of this process.
+    pub incarnation: u64,
+    /// Of the routing rules.
+    pub fingerprint: u64,
+    /// Partitions per slot, as far as known.
+    pub weights: watch::Receiver<Arc<[u32]>>,
+    /// To the pump.
+    pub line: PumpLine,
+    /// From the pump: join with these claims.
+    pub orders: mpsc::Receiver<Option<Claims>>,
+    /// To the clerk.
+    pub seating: watch::Sender<Option<Seating>>,
+    /// Errors for people.
+    pub board: Arc<FlowBoard>,
+    /// Counts rebalances.
+    pub metrics: FlowMetrics,
+    /// Our member id, once given.
+    pub id: Option<Arc<str>>,
+    /// Between attempts that fail.
+    pub backoff: Backoff,
+}
+
+impl Member {
+    /// Runs until the pump has ended.
+    pub async fn run(mut self) {
+        // The only error is that nobody is left to hear us.
+        if self.serve().await.is_err() {
+            tracing::debug!(instance = %self.instance, "the pump has ended before its member");
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), PumpGone> {
+        let mut seat: Option<Membership> = None;
+        loop {
+            let beat = tokio::time::sleep(HEARTBEAT);
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    None => return Ok(()),
+                    Some(claims) => seat = self.join(claims).await?,
+                },
+                () = beat, if seat.is_some() => {
+                    if let Some(membership) = &seat && let Err(error) = self.target.within(PATIENCE).heartbeat(membership).await {
+                        match error.class() {
+                            // Nothing is known: the broker may be away. Commits are fenced anyway.
+                            Class::Retry => tracing::warn!(%error, "heartbeat failed"),
+                            _ => seat = self.trouble(&error).await?,
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The seat that beats from now on.
+    async fn join(&mut self, claims: Option<Claims>) -> Result<Option<Membership>, PumpGone> {
+        match self.take_seat(claims).await {
+            Ok((assigned, seating)) => {
+                self.backoff.reset();
+                self.metrics.rebalanced();
+                if seating.assignment.mismatched.contains(&*self.instance) {
+                    self.board.error(format!(
+                        "group {}: this instance's routing rules differ from those of the group's leader, or another process has the \
+                         name {}; it gets no partitions until they are equal",
+                        self.group, self.instance
+                    ));
+                }
+                self.seating.send_replace(Some(seating));
+                let membership = assigned.membership.clone();
+                self.line.tell(News::Assigned(assigned)).await?;
+                Ok(Some(membership))
+            }
+            Err(Trouble::Gone) => Err(PumpGone),
+            Err(Trouble::Wire(error)) => {
+                let seat = self.trouble(&error).await?;
+                // Each order to join has one end; what was told before it says what became of the seat.
+                self.line.tell(News::JoinFailed).await?;
+                Ok(seat)
+            }
+            Err(Trouble::Group(why)) => {
+                self.board.error(format!("group {}: {why}", self.group));
+                tokio::time::sleep(self.backoff.pause()).await;
+                self.line.tell(News::JoinFailed).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn take_seat(&mut self, claims: Option<Claims>) -> Result<(Assigned, Seating), Trouble> {
+        let subscription = Subscription {
+            transactional_id: self.instance.to_string(),
+            // The order may have been given before the pump heard that its seat is lost.
+            claims: claims.filter(|_| self.id.is_some()),
+            fingerprint: self.fingerprint,
+            incarnation: self.incarnation,
+        };
+        let join = Join {
+            group: Arc::clone(&self.group),
+            instance: Arc::clone(&self.instance),
+            member: self.id.clone(),
+            protocol_type: PROTOCOL_TYPE,
+            protocol: PROTOCOL,
+            metadata: subscription.encode()?.into(),
+            session_timeout: SESSION_TIMEOUT,
+            rebalance_timeout: REBALANCE_TIMEOUT,
+        };
+        let joined = self.target.join_group(&join).await?;
+        self.id = Some(Arc::clone(&joined.membership.member));
+        // From here on the broker takes the new generation, but nobody knows yet whose slots are whose.
+        self.line.tell(News::Joined).await.map_err(|_| Trouble::Gone)?;
+        let shares = if joined.leader && !joined.skip_assignment {
+            self.divide(&joined).await?
+        } else {
+            Vec::new()
+        };
+        let bytes = self
+            .target
+            .sync_group(&joined, &shares, REBALANCE_TIMEOUT)
+            .await?;
+        if bytes.is_empty() {
+            return Err(Trouble::Group(
+                "the leader left this member out of the assignment; joining again".to_owned(),
+            ));
+        }
+        let assignment = Assignment::decode(&bytes)?;
+        let fresh = assignment.fresh.contains(&self.incarnation);
+        let assigned = Assigned {
+            membership: joined.membership.clone(),
+            slot_count: assignment.slot_count(),
+            slots: assignment.slots_of(&self.instance),
+            awaited: assignment.awaits(&self.instance),
+        };
+        Ok((
+            assigned,
+            Seating {
+                membership: joined.membership,
+                assignment: Arc::new(assignment),
+                fresh,
+            },
+        ))
+    }
+
+    /// As the leader: everybody's slots.
+    async fn divide(&self, joined: &Joined) -> Result<Vec<(Arc<str>, Bytes)>, Trouble> {
+        let mut members = Vec::with_capacity(joined.members.len());
+        for member in &joined.members {
+            match Subscription::decode(&member.metadata) {
+                Ok(subscription) => members.push(slots::Member {
+                    id: member.member.to_string(),
+                    subscription,
+                }),
+                Err(error) => self.board.error(format!(
+                    "group {}: member {} gets no slots: {error}",
+                    self.group,
+                    member.instance.as_ref().unwrap_or(&member.member)
+                )),
+            }
+        }
+        let fresh = self.target.fetch_offsets(&self.group, None).await?.is_empty();
+        let previous = self
+            .seating
+            .borrow()
+            .as_ref()
+            .map(|seating| Arc::clone(&seating.assignment));
+        let weights = Arc::clone(&self.weights.borrow());
+        let assignment = slots::assign(&Round {
+            members: &members,
+            leader: &joined.membership.member,
+            weights: &weights,
+            previous: previous.as_deref(),
+            fresh,
+        });
+        let bytes = Bytes::from(assignment.encode()?);
+        Ok(joined
+            .members
+            .iter()
+            .map(|member| (Arc::clone(&member.member), bytes.clone()))
+            .collect())
+    }
+
+    /// What an error of the group means for the pump.
+    async fn trouble(&mut self, error: &Error) -> Result<Option<Membership>, PumpGone> {
+        let news = match (error.class(), error.code()) {
+            (Class::Fenced, _) => News::Fenced(error.to_string()),
+            (Class::Rejoin, Some(KafkaCode::UnknownMemberId)) => {
+                self.id = None;
+                News::SeatLost
+            }
+            (Class::Rejoin, _) => News::Rebalancing,
+            (Class::Retry | Class::Fatal, _) => {
+                self.board.error(error.to_string());
+                tokio::time::sleep(self.backoff.pause()).await;
+                News::Rebalancing
+            }
+        };
+        tracing::info!(instance = %self.instance, %error, "membership");
+        self.line.tell(news).await?;
+        Ok(None)
+    }
+}
+
+/// Why a seat was not taken.
+enum Trouble {
+    Gone,
+    Wire(Error),
+    Group(String),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Wire(error)
+    }
+}
+
+impl From<slots::SlotsError> for Trouble {
+    fn from(error: slots::SlotsError) -> Self {
+        Self::Group(error.to_string())
+    }
+}

@@ -1,0 +1,485 @@
+//! The pump: one thread that moves the records of the lanes it owns. It carries facts to the flow and orders
+//! to the engine and to the slow tasks beside it; it decides nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, LaneSpec};
+use kuroshio_core::flow::{Assigned, Delivery, Flow, FlowSettings, Order, Pairing, Quarantine};
+use kuroshio_core::slots::Claims;
+use kuroshio_core::types::{Lane, Membership, Position, Time};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::lanes::{LaneDesk, PumpView};
+use crate::metrics::Outcome;
+use crate::status::Pulse;
+
+/// Longest wait in the engine: the liveness probe reads how long ago the loop came round.
+const LOOP: Duration = Duration::from_millis(500);
+
+/// Longest wait before the clients are built anew after a fault.
+const REBUILD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// How often the view for status and metrics is renewed.
+const VIEW: Duration = Duration::from_millis(500);
+
+/// What the slow tasks tell a pump.
+#[derive(Debug)]
+pub enum News {
+    /// The partitions that the routes select now.
+    Catalog(Arc<[Pairing]>),
+    /// See [`Flow::rebalancing`].
+    Rebalancing,
+    /// See [`Flow::join_failed`].
+    JoinFailed,
+    /// See [`Flow::joined`].
+    Joined,
+    /// See [`Flow::assigned`].
+    Assigned(Assigned),
+    /// See [`Flow::seat_lost`].
+    SeatLost,
+    /// Another process uses our `group.instance.id`.
+    Fenced(String),
+    /// See [`Flow::opened`].
+    Opened(Lane, Position),
+    /// See [`Flow::open_failed`].
+    OpenFailed(Lane, Quarantine),
+    /// See [`Flow::open_stale`].
+    OpenStale(Lane),
+    /// See [`Flow::stored`].
+    Stored(Vec<(Lane, Position)>),
+    /// Finish what is open and end.
+    Stop,
+}
+
+/// What a pump asks of the slow tasks beside it.
+#[derive(Debug)]
+enum Errand {
+    Join(Option<Claims>),
+    Open(OpenErrand),
+    Store(StoreErrand),
+}
+
+/// Lanes to open, and who opens them.
+pub type OpenErrand = (Vec<(Lane, Pairing)>, Membership);
+/// Positions to commit outside a transaction, and who commits them.
+pub type StoreErrand = (Membership, Vec<(Lane, Pairing, Position)>);
+
+/// Why a pump ended unasked.
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    /// Another process has our name.
+    #[error(
+        "pump {pump}: fenced: {why}; another process uses this instance: give every process its own `instance`, or let this one stay down"
+    )]
+    Fenced {
+        /// The pump's instance name.
+        pump: Arc<str>,
+        /// The broker's words.
+        why: String,
+    },
+    /// Something that cannot be true was said, or cannot be mended by trying again.
+    #[error("pump {pump}: {why}")]
+    Halted {
+        /// The pump's instance name.
+        pump: Arc<str>,
+        /// What.
+        why: String,
+    },
+}
+
+/// What a pump is made of.
+pub struct PumpParts<F> {
+    /// `kuroshio.<flow>.<instance>.<pump>`.
+    pub name: Arc<str>,
+    /// The flow's rules.
+    pub settings: FlowSettings,
+    /// Builds an engine, ready to use (`exactly_once`: its transactions initialised).
+    pub build: F,
+    /// What the slow tasks say.
+    pub news: mpsc::Receiver<News>,
+    /// What they are asked.
+    pub errands: Errands,
+    /// Names, guards and metric handles of lanes.
+    pub desk: LaneDesk,
+    /// Where the view for status and metrics is put.
+    pub view: watch::Sender<PumpView>,
+    /// Our sign of life.
+    pub pulse: Pulse,
+    /// The start of time.
+    pub started: Instant,
+    /// Cancelled when the process ends: no engine is waited for any more.
+    pub stop: CancellationToken,
+}
+
+/// Bounded ways to the slow tasks.
+#[derive(Clone)]
+pub struct Errands {
+    /// To the member.
+    pub member: mpsc::Sender<Option<Claims>>,
+    /// To the clerk, which opens lanes.
+    pub clerk: mpsc::Sender<OpenErrand>,
+    /// To the storer.
+    pub storer: mpsc::Sender<StoreErrand>,
+}
+
+/// One pump.
+struct Pump<E, F> {
+    parts: PumpParts<F>,
+    flow: Flow,
+    engine: E,
+    facts: Vec<Fact>,
+    /// An order whose task is busy: later orders wait behind it.
+    waiting: Option<Errand>,
+    pairings: HashMap<Lane, Pairing>,
+    viewed: Time,
+    /// Stopped while there was no engine.
+    gone: bool,
+}
+
+/// Runs a pump until it is told to stop.
+///
+/// # Errors
+/// When fenced, or when the flow halts.
+pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
+    mut parts: PumpParts<F>,
+) -> Result<(), PumpError> {
+    let Some(engine) = build(&mut parts)? else {
+        return Ok(());
+    };
+    let flow = Flow::new(parts.settings.clone());
+    let pump = Pump {
+        parts,
+        flow,
+        engine,
+        facts: Vec::new(),
+        waiting: None,
+        pairings: HashMap::new(),
+        viewed: Time::default(),
+        gone: false,
+    };
+    pump.run()
+}
+
+impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
+    /// Moves records until told to stop; then drains and returns.
+    fn run(mut self) -> Result<(), PumpError> {
+        loop {
+            self.parts.pulse.beat();
+            self.hear()?;
+            self.carry_out()?;
+            if self.gone || (self.flow.is_drained() && self.waiting.is_none()) {
+                self.show(true);
+                return Ok(());
+            }
+            self.haul()?;
+            self.show(false);
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::at(self.parts.started.elapsed())
+    }
+
+    fn hear(&mut self) -> Result<(), PumpError> {
+        loop {
+            let news = match self.parts.news.try_recv() {
+                Ok(news) => news,
+                Err(mpsc::error::TryRecvError::Empty) => return Ok(()),
+                // Every task beside us is gone: the process is ending.
+                Err(mpsc::error::TryRecvError::Disconnected) => News::Stop,
+            };
+            let now = self.now();
+            let stopping = matches!(news, News::Stop);
+            match news {
+                News::Catalog(pairings) => self.flow.catalog(now, pairings.iter().cloned()),
+                News::Rebalancing => self.flow.rebalancing(now),
+                News::JoinFailed => self.flow.join_failed(now),
+                News::Joined => self.flow.joined(now),
+                News::Assigned(assigned) => {
+                    tracing::info!(
+                        pump = %self.parts.name, generation = assigned.membership.generation,
+                        slots = assigned.slots.len(), "slots assigned"
+                    );
+                    self.flow.assigned(now, assigned);
+                }
+                News::SeatLost => {
+                    tracing::warn!(pump = %self.parts.name, "membership lost; joining anew");
+                    self.flow.seat_lost(now);
+                }
+                News::Fenced(why) => {
+                    return Err(PumpError::Fenced {
+                        pump: Arc::clone(&self.parts.name),
+                        why,
+                    });
+                }
+                News::Opened(lane, start) => self.flow.opened(now, lane, &start),
+                News::OpenFailed(lane, why) => self.flow.open_failed(now, lane, why),
+                News::OpenStale(lane) => self.flow.open_stale(now, lane),
+                News::Stored(positions) => self.flow.stored(now, positions),
+                News::Stop => self.flow.stop(now),
+            }
+            if stopping {
+                return Ok(());
+            }
+        }
+    }
+
+    fn carry_out(&mut self) -> Result<(), PumpError> {
+        loop {
+            if let Some(errand) = self.waiting.take()
+                && let Err(errand) = self.send(errand)
+            {
+                self.waiting = Some(errand);
+                return Ok(());
+            }
+            let Some(order) = self.flow.next_order() else {
+                return Ok(());
+            };
+            if let Err(fault) = self.execute(order)? {
+                self.mend(fault)?;
+            }
+        }
+    }
+
+    /// The outer error ends the pump, the inner one asks for another engine.
+    fn execute(&mut self, order: Order) -> Result<Result<(), EngineError>, PumpError> {
+        match order {
+            Order::Join { claims } => self.waiting = Some(Errand::Join(claims)),
+            Order::Open { lanes, membership } => self.waiting = Some(Errand::Open((lanes, membership))),
+            Order::Store {
+                membership,
+                positions,
+            } => {
+                let positions = positions
+                    .into_iter()
+                    .filter_map(|(lane, position)| Some((lane, self.pairings.get(&lane)?.clone(), position)))
+                    .collect();
+                self.waiting = Some(Errand::Store((membership, positions)));
+            }
+            Order::Attach(lanes) => return Ok(self.attach(lanes)),
+            Order::Detach(lanes) => {
+                for lane in &lanes {
+                    self.parts.desk.forget(*lane);
+                    if self.flow.lane(*lane).is_none() {
+                        self.pairings.remove(lane);
+                    }
+                }
+                return Ok(self.engine.detach(&lanes));
+            }
+            Order::Begin => return Ok(self.engine.begin()),
+            Order::Commit {
+                membership,
+                positions,
+            } => return Ok(self.commit(membership, positions)),
+            Order::Abort => {
+                let result = self.engine.abort();
+                if result.is_ok() {
+                    self.parts.desk.transaction(Outcome::Aborted);
+                    let ended = Ended::Aborted {
+                        why: "taken back".to_owned(),
+                        rejoin: false,
+                    };
+                    self.flow.ended(self.now(), &ended, Vec::new());
+                }
+                return Ok(result);
+            }
+            Order::Halt(why) => {
+                return Err(PumpError::Halted {
+                    pump: Arc::clone(&self.parts.name),
+                    why,
+                });
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn attach(&mut self, lanes: Vec<(Lane, Pairing, Position)>) -> Result<(), EngineError> {
+        let mut specs: Vec<LaneSpec> = Vec::with_capacity(lanes.len());
+        for (lane, pairing, start) in lanes {
+            specs.push(
+                self.parts
+                    .desk
+                    .spec(lane, &pairing, start)
+                    .map_err(|error| EngineError::Fatal(error.to_string()))?,
+            );
+            self.pairings.insert(lane, pairing);
+        }
+        if specs.is_empty() {
+            Ok(())
+        } else {
+            self.engine.attach(specs)
+        }
+    }
+
+    fn commit(
+        &mut self,
+        membership: Membership,
+        positions: Vec<(Lane, Position)>,
+    ) -> Result<(), EngineError> {
+        let named = positions
+            .iter()
+            .filter_map(|(lane, position)| {
+                let pairing = self.pairings.get(lane)?;
+                Some((
+                    pairing.target(),
+                    position.clone(),
+                    self.parts.desk.metadata(pairing),
+                ))
+            })
+            .collect();
+        let commit = Commit {
+            membership,
+            positions: named,
+        };
+        let mut facts = std::mem::take(&mut self.facts);
+        let ended = self.engine.commit(&commit, &mut facts);
+        self.take_in(&mut facts);
+        self.facts = facts;
+        let ended = ended?;
+        match &ended {
+            Ended::Committed => self.parts.desk.transaction(Outcome::Committed),
+            Ended::Aborted { why, .. } => {
+                self.parts.desk.transaction(Outcome::Aborted);
+                tracing::warn!(pump = %self.parts.name, why, "transaction aborted");
+            }
+            Ended::Unknown { why } => {
+                self.parts.desk.transaction(Outcome::Unknown);
+                tracing::warn!(pump = %self.parts.name, why, "transaction ended in an unknown way");
+            }
+        }
+        self.parts.desk.settle(matches!(ended, Ended::Committed));
+        self.flow.ended(self.now(), &ended, positions);
+        Ok(())
+    }
+
+    fn haul(&mut self) -> Result<(), PumpError> {
+        let now = self.now();
+        let wake = self.flow.next_wake().map_or(LOOP, |at| at.since(now)).min(LOOP);
+        // With records in the open transaction, ask without waiting: nothing more means commit at once.
+        let eager = self.flow.is_eager();
+        let mut facts = std::mem::take(&mut self.facts);
+        let reading = self.flow.may_read();
+        let result = if reading {
+            self.engine
+                .haul(if eager { Duration::ZERO } else { wake }, &mut facts)
+        } else {
+            self.engine
+                .settle(wake.min(Duration::from_millis(100)), &mut facts)
+        };
+        let idle = !facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Read(run) if !run.forwarded.is_empty()));
+        self.take_in(&mut facts);
+        self.facts = facts;
+        let now = self.now();
+        if reading && idle {
+            self.flow.caught_up(now)
+        } else {
+            self.flow.tick(now)
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(fault) => self.mend(fault),
+        }
+    }
+
+    fn take_in(&mut self, facts: &mut Vec<Fact>) {
+        let now = self.now();
+        for fact in facts.drain(..) {
+            self.parts.desk.record(&fact);
+            self.flow.engine(now, &fact);
+        }
+        if self.parts.settings.delivery == Delivery::AtLeastOnce {
+            self.parts.desk.settle(true);
+        }
+    }
+
+    /// Another engine in place of one that cannot go on.
+    fn mend(&mut self, fault: EngineError) -> Result<(), PumpError> {
+        match fault {
+            EngineError::Fenced(why) => Err(PumpError::Fenced {
+                pump: Arc::clone(&self.parts.name),
+                why,
+            }),
+            EngineError::Fatal(why) => Err(PumpError::Halted {
+                pump: Arc::clone(&self.parts.name),
+                why,
+            }),
+            EngineError::Rebuild(why) => {
+                tracing::warn!(pump = %self.parts.name, why, "building the clients anew");
+                self.parts.desk.settle(false);
+                match build(&mut self.parts)? {
+                    Some(engine) => self.engine = engine,
+                    // What was open is lost with the old clients; the next process copies it again.
+                    None => self.gone = true,
+                }
+                self.flow.rebuilt(self.now());
+                Ok(())
+            }
+        }
+    }
+
+    fn send(&self, errand: Errand) -> Result<(), Errand> {
+        match errand {
+            Errand::Join(claims) => self
+                .parts
+                .errands
+                .member
+                .try_send(claims)
+                .map_err(|e| Errand::Join(e.into_inner())),
+            Errand::Open(errand) => self
+                .parts
+                .errands
+                .clerk
+                .try_send(errand)
+                .map_err(|e| Errand::Open(e.into_inner())),
+            Errand::Store(errand) => self
+                .parts
+                .errands
+                .storer
+                .try_send(errand)
+                .map_err(|e| Errand::Store(e.into_inner())),
+        }
+    }
+
+    fn show(&mut self, last: bool) {
+        let now = self.now();
+        if !last && now.since(self.viewed) < VIEW {
+            return;
+        }
+        self.viewed = now;
+        self.parts.view.send_replace(self.parts.desk.view(&self.flow));
+    }
+}
+
+/// An engine that is ready; `None`: stopped before there was one.
+fn build<E, F: FnMut() -> Result<E, EngineError>>(parts: &mut PumpParts<F>) -> Result<Option<E>, PumpError> {
+    let mut wait = REBUILD.0;
+    while !parts.stop.is_cancelled() {
+        parts.pulse.beat();
+        match (parts.build)() {
+            Ok(engine) => return Ok(Some(engine)),
+            Err(EngineError::Rebuild(why)) => {
+                tracing::warn!(pump = %parts.name, why, wait_ms = wait.as_millis(), "the engine cannot start yet");
+                std::thread::sleep(wait);
+                wait = (wait * 2).min(REBUILD.1);
+            }
+            Err(EngineError::Fenced(why)) => {
+                return Err(PumpError::Fenced {
+                    pump: Arc::clone(&parts.name),
+                    why,
+                });
+            }
+            Err(EngineError::Fatal(why)) => {
+                return Err(PumpError::Halted {
+                    pump: Arc::clone(&parts.name),
+                    why,
+                });
+            }
+        }
+    }
+    Ok(None)
+}

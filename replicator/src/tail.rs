@@ -1,0 +1,130 @@
+//! Reading what already lies on a target: the newest tag of a flow in a partition's tail, and whether the
+//! source record that it names is the one it speaks of. This is how a lost position heals (DESIGN D2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kuroshio_core::batch::Record;
+use kuroshio_core::flow::Pairing;
+use kuroshio_core::origin::{self, HEADER, Tag};
+use kuroshio_core::types::SourceOffset;
+use kuroshio_wire::{Cluster, Error, Isolation, OffsetAt, Read};
+
+/// Bytes read at a time.
+const CHUNK: i32 = 1 << 20;
+/// Offsets looked at first; four times as many at each further step.
+const FIRST_STEP: i64 = 1_000;
+/// Bytes of a tail read at most: beyond them the tail counts as without a tag.
+const MOST: usize = 64 << 20;
+
+/// Bytes of one batch, decompressed: brokers take batches of a few MiB.
+const DECOMPRESSED: usize = 128 << 20;
+
+/// The record that carries the newest tag, and the source offset that the tag names.
+pub struct Newest {
+    /// The source offset.
+    pub offset: SourceOffset,
+    record: Record,
+}
+
+/// The newest record in the committed tail of the target partition that `source` was the last hop of.
+///
+/// # Errors
+/// When the target cannot be read.
+pub async fn newest_tag(
+    target: &Cluster,
+    source: &Arc<str>,
+    pairing: &Pairing,
+) -> Result<Option<Newest>, Error> {
+    let partition = pairing.target();
+    let list = |at| target.list_offset(&partition, at, Isolation::ReadCommitted);
+    let start = list(OffsetAt::Earliest).await?.map_or(0, |listed| listed.offset);
+    let end = list(OffsetAt::Latest).await?.map_or(0, |listed| listed.offset);
+    let (mut upper, mut step, mut read) = (end, FIRST_STEP, 0);
+    while upper > start && read < MOST {
+        let lower = (upper - step).max(start);
+        let mut newest = None;
+        let mut at = lower;
+        while at < upper {
+            let (records, next, bytes) = records(target, &partition, at).await?;
+            read += bytes;
+            for record in records
+                .into_iter()
+                .filter(|record| (at..upper).contains(&record.offset))
+            {
+                if let Some(offset) = names(&record, source, pairing) {
+                    newest = Some(Newest { offset, record });
+                }
+            }
+            if next <= at {
+                break;
+            }
+            at = next;
+        }
+        if newest.is_some() {
+            return Ok(newest);
+        }
+        (upper, step) = (lower, step.saturating_mul(4));
+    }
+    Ok(None)
+}
+
+/// Whether the source record that the tag names is the tagged record: key, value and other headers.
+///
+/// # Errors
+/// When the source cannot be read.
+pub async fn is_copy(source: &Cluster, pairing: &Pairing, newest: &Newest) -> Result<bool, Error> {
+    let (records, _, _) = records(source, &pairing.source, newest.offset.0).await?;
+    let Some(born) = records
+        .into_iter()
+        .find(|record| record.offset == newest.offset.0)
+    else {
+        return Ok(false);
+    };
+    let copy = &newest.record;
+    let plain = |record: &Record| -> Vec<_> {
+        record
+            .headers
+            .iter()
+            .filter(|(key, _)| key != HEADER.as_bytes())
+            .cloned()
+            .collect()
+    };
+    Ok(born.key == copy.key && born.value == copy.value && plain(&born) == plain(copy))
+}
+
+/// The source offset that a record's tag names, if the tag explains the record and its last hop is this lane's
+/// source partition.
+fn names(record: &Record, source: &Arc<str>, pairing: &Pairing) -> Option<SourceOffset> {
+    let check = origin::check(record.key.as_deref(), record.value.as_deref());
+    let tags = record.headers.iter().filter(|(key, _)| key == HEADER.as_bytes());
+    tags.filter_map(|(_, value)| Tag::parse(value.as_deref()?))
+        .filter(|tag| tag.explains(&pairing.target_topic, pairing.source.partition, check))
+        .map(|tag| tag.last())
+        .find(|hop| hop.cluster == &**source && hop.topic == &*pairing.source.topic)
+        .map(|hop| hop.offset)
+}
+
+/// Committed records from `at` on, the offset to go on with, and the bytes that were read.
+async fn records(
+    cluster: &Cluster,
+    partition: &kuroshio_core::types::TopicPartition,
+    at: i64,
+) -> Result<(Vec<Record>, i64, usize), Error> {
+    let read = Read {
+        offset: at,
+        max_bytes: CHUNK,
+        isolation: Isolation::ReadCommitted,
+        max_wait: Duration::ZERO,
+    };
+    let chunk = cluster.read(partition, read).await?;
+    let bytes = chunk.records.len();
+    let (mut records, mut next) = (Vec::new(), at);
+    for batch in chunk.batches(DECOMPRESSED) {
+        // A batch that cannot be read ends what can be known from here.
+        let Ok(batch) = batch else { break };
+        next = next.max(batch.next_offset());
+        records.extend(batch.records().map_while(Result::ok));
+    }
+    Ok((records, next, bytes))
+}

@@ -1,0 +1,210 @@
+//! Coordinators that move, positions, membership.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::StrBytes;
+use kuroshio_core::types::{Membership, TopicPartition};
+use kuroshio_wire::{Class, Committer, Error, GroupOffset, Join, KafkaCode, Stored};
+use tokio::time::timeout;
+
+use crate::broker::{Broker, Peer, play, with_brokers};
+
+fn membership(generation: i32) -> Membership {
+    Membership {
+        group: "g".into(),
+        instance: "i".into(),
+        member: "m".into(),
+        generation,
+    }
+}
+
+#[tokio::test]
+async fn not_coordinator_leads_to_the_new_one() {
+    let (old, new) = (Broker::start().await, Broker::start().await);
+    let cluster = old.cluster(|_| {});
+    let found = |id: i32| FindCoordinatorResponse::default().with_node_id(id.into());
+    let script = async {
+        let mut control = old.serve().await;
+        let asked = control.next::<FindCoordinatorRequest>().await;
+        assert_eq!(
+            (&*asked.request.key, asked.request.key_type, asked.version),
+            ("g", 0, 3)
+        );
+        control.answer(&asked, &found(1)).await;
+        let asked = control.next::<MetadataRequest>().await;
+        control.answer(&asked, &with_brokers(&[&old, &new])).await;
+
+        let mut group = old.serve().await;
+        let asked = group.next::<HeartbeatRequest>().await;
+        let moved = HeartbeatResponse::default().with_error_code(KafkaCode::NotCoordinator.code());
+        group.answer(&asked, &moved).await;
+
+        // Any broker may be asked for the new coordinator.
+        let ask_again = async |mut peer: Peer| {
+            let asked = peer.next::<FindCoordinatorRequest>().await;
+            peer.answer(&asked, &found(2)).await;
+            peer
+        };
+        let (_asked, mut group) = tokio::select! {
+            peer = ask_again(control) => (peer, new.serve().await),
+            peer = async { ask_again(new.serve().await).await } => (peer, new.serve().await),
+        };
+        let asked = group.next::<HeartbeatRequest>().await;
+        assert_eq!((asked.request.generation_id, &*asked.request.member_id), (4, "m"));
+        assert_eq!(asked.request.group_instance_id.as_deref(), Some("i"));
+        group.answer(&asked, &HeartbeatResponse::default()).await;
+    };
+    let membership = membership(4);
+    play(cluster.heartbeat(&membership), script).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn positions_are_not_read_without_require_stable() {
+    for embedded in [false, true] {
+        let broker = Broker::start().await;
+        let cluster = broker.cluster(|settings| settings.embedded = embedded);
+        let script = async {
+            let mut peer = broker.accept().await;
+            peer.negotiate(&[(ApiKey::OffsetFetch, 6)]).await;
+            let asked = peer.next::<FindCoordinatorRequest>().await;
+            peer.answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
+                .await;
+            let asked = peer.next::<MetadataRequest>().await;
+            peer.answer(&asked, &broker.metadata()).await;
+            if embedded {
+                let asked = peer.next::<OffsetFetchRequest>().await;
+                peer.answer(&asked, &stored(Some(0))).await;
+            }
+            peer
+        };
+        let (offsets, _peer) = play(cluster.fetch_offsets("g", None), script).await;
+        match offsets {
+            Ok(offsets) => assert!(embedded && offsets.len() == 1),
+            Err(error) => assert!(!embedded && matches!(error, Error::Version { .. }), "{error}"),
+        }
+    }
+}
+
+/// An answer for partition t-0 with an error code.
+fn stored(code: Option<i16>) -> OffsetFetchResponse {
+    use offset_fetch_response::{OffsetFetchResponsePartition, OffsetFetchResponseTopic};
+    let partition = OffsetFetchResponsePartition::default()
+        .with_committed_offset(5)
+        .with_error_code(code.unwrap_or_default());
+    let topic = OffsetFetchResponseTopic::default()
+        .with_name(StrBytes::from_static_str("t").into())
+        .with_partitions(vec![partition]);
+    OffsetFetchResponse::default().with_topics(vec![topic])
+}
+
+#[tokio::test]
+async fn unstable_positions_are_told_and_not_waited_for() {
+    let broker = Broker::start().await;
+    let cluster = broker.cluster(|_| {});
+    let partition = TopicPartition::new("t", 0);
+    let script = async {
+        let mut peer = broker.serve().await;
+        let asked = peer.next::<FindCoordinatorRequest>().await;
+        peer.answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
+            .await;
+        let asked = peer.next::<MetadataRequest>().await;
+        peer.answer(&asked, &broker.metadata()).await;
+        let asked = peer.next::<OffsetFetchRequest>().await;
+        assert!(asked.request.require_stable && asked.version == 7);
+        peer.answer(&asked, &stored(Some(KafkaCode::UnstableOffsetCommit.code())))
+            .await;
+    };
+    let partitions = [partition.clone()];
+    let (offsets, ()) = play(cluster.fetch_offsets("g", Some(&partitions)), script).await;
+    assert!(matches!(
+        offsets.unwrap().remove(&partition),
+        Some(Ok(Stored::Unstable))
+    ));
+}
+
+#[tokio::test]
+async fn a_join_that_is_given_up_does_not_hold_up_what_follows() {
+    let broker = Broker::start().await;
+    let cluster = broker.cluster(|_| {});
+    let join = Join {
+        group: "g".into(),
+        instance: "i".into(),
+        member: None,
+        protocol_type: "kuroshio",
+        protocol: "v1",
+        metadata: Bytes::from_static(b"claims"),
+        session_timeout: Duration::from_secs(10),
+        rebalance_timeout: Duration::from_secs(60),
+    };
+    let script = async {
+        let mut control = broker.serve().await;
+        let asked = control.next::<FindCoordinatorRequest>().await;
+        control
+            .answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
+            .await;
+        let asked = control.next::<MetadataRequest>().await;
+        control.answer(&asked, &broker.metadata()).await;
+        let mut group = broker.serve().await;
+        let asked = group.next::<JoinGroupRequest>().await;
+        assert_eq!(
+            (
+                asked.request.session_timeout_ms,
+                asked.request.rebalance_timeout_ms
+            ),
+            (10_000, 60_000)
+        );
+        (control, group)
+    };
+    // The join's future is dropped when the script is through.
+    let (_control, mut group) = timeout(Duration::from_secs(20), async {
+        tokio::select! {
+            joined = cluster.join_group(&join) => panic!("joined: {joined:?}"),
+            peers = script => peers,
+        }
+    })
+    .await
+    .unwrap();
+    assert!(group.gone().await, "the connection with the open join is kept");
+    let script = async {
+        let mut group = broker.serve().await;
+        let asked = group.next::<LeaveGroupRequest>().await;
+        assert_eq!(asked.request.members[0].group_instance_id.as_deref(), Some("i"));
+        let unknown = LeaveGroupResponse::default().with_error_code(KafkaCode::UnknownMemberId.code());
+        group.answer(&asked, &unknown).await;
+    };
+    let membership = membership(4);
+    play(cluster.leave_group(&membership), script)
+        .await
+        .0
+        .expect("who is out has left");
+}
+
+#[tokio::test]
+async fn a_member_never_commits_unfenced() {
+    let broker = Broker::start().await;
+    let cluster = broker.cluster(|_| {});
+    let offset = GroupOffset {
+        offset: 1,
+        leader_epoch: None,
+        metadata: "".into(),
+    };
+    let offsets = [(TopicPartition::new("t", 0), offset)];
+    let nameless = Membership {
+        member: "".into(),
+        ..membership(1)
+    };
+    let foreign = Membership {
+        group: "other".into(),
+        ..membership(1)
+    };
+    for membership in [membership(-1), nameless, foreign] {
+        let commit = cluster.commit_offsets("g", Committer::Member(&membership), &offsets);
+        let error = commit.await.unwrap_err();
+        assert!(
+            matches!(error, Error::NotSent { .. }) && error.class() == Class::Fatal,
+            "{error}"
+        );
+    }
+}
