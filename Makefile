@@ -10,7 +10,7 @@ demo:
 
 # Every test. Installs or starts what is missing: Docker engine, Kafka image.
 test: image-kafka
-	$(CARGO) build --workspace
+	$(CARGO) test --workspace --no-run
 	$(CARGO) test --workspace
 
 # What CI refuses.

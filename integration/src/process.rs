@@ -167,6 +167,14 @@ impl Kuroshio {
         self.signal(Signal::SIGTERM)
     }
 
+    /// SIGINT: a stop for good, which leaves the group; wait with [`Kuroshio::exited`].
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn interrupt(&self) -> Result<()> {
+        self.signal(Signal::SIGINT)
+    }
+
     /// SIGKILL, and waits for the end.
     ///
     /// # Errors

@@ -90,15 +90,29 @@ impl Member {
                     Some(claims) => seat = self.join(claims).await?,
                 },
                 () = beat, if seat.is_some() => {
-                    if let Some(membership) = &seat && let Err(error) = self.target.within(PATIENCE).heartbeat(membership).await {
-                        match error.class() {
-                            // Nothing is known: the broker may be away. Commits are fenced anyway.
-                            Class::Retry => tracing::warn!(%error, "heartbeat failed"),
-                            _ => seat = self.trouble(&error).await?,
-                        }
+                    if let Some(membership) = seat.take() {
+                        seat = self.beat(membership).await?;
                     }
                 }
             }
+        }
+    }
+
+    /// One heartbeat; the seat that beats from now on.
+    async fn beat(&mut self, seat: Membership) -> Result<Option<Membership>, PumpGone> {
+        match self.target.within(PATIENCE).heartbeat(&seat).await {
+            Ok(()) => Ok(Some(seat)),
+            // Nothing is known: the broker may be away. Commits are fenced anyway.
+            Err(error) if error.class() == Class::Retry => {
+                tracing::warn!(%error, "heartbeat failed");
+                Ok(Some(seat))
+            }
+            // The pump may still have to let records land before it joins again: until then we live.
+            Err(error) if error.code() == Some(KafkaCode::RebalanceInProgress) => {
+                self.line.tell(News::Rebalancing).await?;
+                Ok(Some(seat))
+            }
+            Err(error) => self.trouble(&error).await,
         }
     }
 

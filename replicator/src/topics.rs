@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::board::FlowBoard;
 use crate::codecs::Codecs;
-use crate::config::{self, Partitions};
+use crate::config::{self, Partitions, TopicConfigs};
 
 /// What a target topic needs to hold the source's data; the rest of the configuration has its own sync.
 const CREATE_WITH: [&str; 7] = [
@@ -168,7 +168,7 @@ impl Discovery {
         let mut new = Vec::with_capacity(missing.len());
         for (source, name, partitions) in missing {
             let configs = match configs.remove(&source) {
-                Some(Ok(entries)) => self.new_configs(&entries),
+                Some(Ok(entries)) => new_configs(&self.flow.configs, &entries),
                 Some(Err(error)) => {
                     self.board.error(format!(
                         "configuration of topic {source} on cluster {}: {error}",
@@ -186,32 +186,6 @@ impl Discovery {
             });
         }
         Ok(new)
-    }
-
-    fn new_configs(&self, entries: &[ConfigEntry]) -> Vec<(String, String)> {
-        let mut configs = Vec::new();
-        for entry in entries {
-            let Some(value) = &entry.value else { continue };
-            if &*entry.key == "max.message.bytes" {
-                let grown = value
-                    .parse::<i64>()
-                    .map(|bytes| bytes.saturating_add(TAG_ROOM).min(i64::from(i32::MAX)));
-                configs.extend(grown.ok().map(|bytes| (entry.key.to_string(), bytes.to_string())));
-                continue;
-            }
-            let needed = CREATE_WITH.contains(&&*entry.key);
-            let excluded = self
-                .flow
-                .configs
-                .exclude
-                .iter()
-                .any(|pattern| pattern.matches(&entry.key));
-            let wanted = needed || (self.flow.configs.copy && !excluded);
-            if wanted && entry.source == ConfigSource::Topic {
-                configs.push((entry.key.to_string(), value.to_string()));
-            }
-        }
-        configs
     }
 
     /// What the target has once its brokers know what was made.
@@ -293,5 +267,74 @@ impl Discovery {
             }
             changed
         });
+    }
+}
+
+/// The configuration of a new topic: what it needs to hold the source's data, and the rest where wanted.
+fn new_configs(wanted: &TopicConfigs, entries: &[ConfigEntry]) -> Vec<(String, String)> {
+    let mut configs = Vec::new();
+    for entry in entries {
+        let Some(value) = &entry.value else { continue };
+        if &*entry.key == "max.message.bytes" {
+            let grown = value
+                .parse::<i64>()
+                .map(|bytes| bytes.saturating_add(TAG_ROOM).min(i64::from(i32::MAX)));
+            configs.extend(grown.ok().map(|bytes| (entry.key.to_string(), bytes.to_string())));
+            continue;
+        }
+        let needed = CREATE_WITH.contains(&&*entry.key);
+        let excluded = wanted.exclude.iter().any(|pattern| pattern.matches(&entry.key));
+        if (needed || (wanted.copy && !excluded)) && entry.source == ConfigSource::Topic {
+            configs.push((entry.key.to_string(), value.to_string()));
+        }
+    }
+    configs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_topic_takes_over_what_was_set_on_the_source() {
+        let entry = |key: &str, value: &str, source| ConfigEntry {
+            key: key.into(),
+            value: Some(value.into()),
+            source,
+            read_only: false,
+            sensitive: false,
+        };
+        let entries = [
+            entry("cleanup.policy", "compact", ConfigSource::Topic),
+            entry("retention.ms", "604800000", ConfigSource::Default),
+            entry("max.message.bytes", "1048588", ConfigSource::Default),
+            entry("segment.bytes", "1048576", ConfigSource::Topic),
+            entry("min.insync.replicas", "2", ConfigSource::Topic),
+        ];
+        let exclude = vec!["min[.]insync[.]replicas".parse().unwrap()];
+        let made = |copy| {
+            new_configs(
+                &TopicConfigs {
+                    copy,
+                    exclude: exclude.clone(),
+                },
+                &entries,
+            )
+        };
+        let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
+            list.iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        assert_eq!(
+            made(false),
+            pairs(&[("cleanup.policy", "compact"), ("max.message.bytes", "1049612")])
+        );
+        let with_the_rest = [
+            ("cleanup.policy", "compact"),
+            ("max.message.bytes", "1049612"),
+            ("segment.bytes", "1048576"),
+        ];
+        assert_eq!(made(true), pairs(&with_the_rest));
     }
 }

@@ -8,8 +8,12 @@
     reason = "all of this crate is test code"
 )]
 
+mod bad_input;
 mod both_ways;
 mod engine;
 mod harness;
+mod kills;
 mod regions;
+mod topics;
 mod wire;
+mod zombie;

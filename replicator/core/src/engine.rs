@@ -108,7 +108,8 @@ pub struct PlacedRun {
     pub lane: Lane,
     /// Source offset of the first record.
     pub first: SourceOffset,
-    /// Target offset of the first record.
+    /// Target offset of the first record; -1 (with a count of 1) where the broker took the record as a duplicate
+    /// and did not say where it lies.
     pub base: TargetOffset,
     /// Number of records, at least 1; both sides are consecutive.
     pub count: u64,
@@ -195,7 +196,8 @@ pub trait Engine {
     /// Starts to read and forward lanes. A lane's first fact follows a later `haul`.
     fn attach(&mut self, lanes: Vec<LaneSpec>) -> Result<(), EngineError>;
 
-    /// Stops lanes. Facts about records of theirs that are still in flight may follow.
+    /// Stops lanes. `Placed` and `Refused` facts about records of theirs that are still in flight follow, unless the
+    /// lane is attached again. Lanes that the engine does not have are passed over.
     fn detach(&mut self, lanes: &[Lane]) -> Result<(), EngineError>;
 
     /// Reads lanes again from the given offsets. What was read of them and not yet reported is dropped;
@@ -216,7 +218,8 @@ pub trait Engine {
     /// sends the offsets, commits. Anything refused on the way aborts it.
     fn commit(&mut self, commit: &Commit, facts: &mut Vec<Fact>) -> Result<Ended, EngineError>;
 
-    /// Aborts the open transaction and drops everything in flight.
+    /// Aborts the open transaction and drops everything in flight: no fact about it follows. Lanes that forwarded
+    /// anything in it are silent until they are attached again.
     fn abort(&mut self) -> Result<(), EngineError>;
 
     /// Bytes of records handed to the producer and not yet settled.

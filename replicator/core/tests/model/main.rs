@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use kuroshio_core::engine::{Fact, PlacedRun, ReadRun};
 use kuroshio_core::flow::{Assigned, Delivery};
-use kuroshio_core::slots::SLOT_COUNT;
+use kuroshio_core::slots::{self, SLOT_COUNT};
 use kuroshio_core::types::{Lane, Membership, SourceOffset, TargetOffset};
 use proptest::prelude::*;
 
@@ -112,4 +112,45 @@ fn impossible_facts_halt() {
     );
     model.carry_out();
     assert!(model.halted.is_some(), "(e) a membership without generation");
+}
+
+/// The holder that was killed between its join and its sync comes back with nothing to give up; the others
+/// would wait for it until the next rebalance.
+#[test]
+fn a_restarted_holder_knows_that_others_wait() {
+    let member = |name: &str, slots: &[u16]| slots::Member {
+        id: name.to_owned(),
+        subscription: slots::Subscription {
+            transactional_id: name.to_owned(),
+            claims: (!slots.is_empty()).then(|| slots::Claims {
+                generation: 1,
+                slot_count: 4,
+                slots: slots.iter().copied().map(slots::Slot).collect(),
+            }),
+            fingerprint: 1,
+            incarnation: 1,
+        },
+    };
+    let members = [member("a", &[0, 1, 2, 3]), member("b", &[])];
+    let round = slots::Round {
+        members: &members,
+        leader: "a",
+        weights: &[],
+        previous: None,
+        fresh: false,
+    };
+    let first = slots::assign(&round);
+    assert!(first.awaits("a") && !first.awaits("b"), "{first:?}");
+
+    let members = [member("a", &[]), member("b", &[])];
+    let second = slots::assign(&slots::Round {
+        members: &members,
+        previous: Some(&first),
+        ..round
+    });
+    assert!(!second.awaits("a") && !second.awaits("b"), "{second:?}");
+    assert!(
+        second.slots.iter().all(|share| share.owner.is_some()),
+        "{second:?}"
+    );
 }

@@ -1,0 +1,149 @@
+//! Exactly once means once: whatever is killed, and however often the slots move between two instances.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
+use kuroshio_integration::{Kuroshio, Ledger, Load, Pair, pair};
+use serde_json::{Value, json};
+
+use crate::regions::{WAIT, assert_exact, both_ways, seat, stay_silent, until_status};
+
+/// Longest wait for all to arrive after the last fault: a session timeout and what piled up.
+const HEAL: Duration = Duration::from_secs(90);
+
+/// Seeds faults; `KUROSHIO_SEED` repeats a run.
+fn rng(test: &str) -> Result<Rng> {
+    let seed = match std::env::var("KUROSHIO_SEED") {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("KUROSHIO_SEED={text} is not a number"))?,
+        Err(_) => fastrand::u64(..),
+    };
+    println!("{test}: repeat with KUROSHIO_SEED={seed}");
+    Ok(Rng::with_seed(seed))
+}
+
+/// Records born on both sides at a steady rate, for about so many seconds.
+async fn steady(pair: &Pair, ledger: &Ledger, topic: &str, partitions: i32, seconds: u64) -> Result<()> {
+    const RATE: u64 = 1_000;
+    let load = Load {
+        records: RATE * seconds,
+        partitions,
+        rate: Some(RATE),
+    };
+    tokio::try_join!(
+        ledger.produce(&pair.tw, topic, load),
+        ledger.produce(&pair.jp, topic, load)
+    )?;
+    Ok(())
+}
+
+async fn topics(pair: &Pair, topic: &str, partitions: i32) -> Result<()> {
+    pair.tw.create_topic(topic, partitions, &[]).await?;
+    pair.jp.create_topic(topic, partitions, &[]).await
+}
+
+#[tokio::test]
+async fn killed_ten_times_under_load() -> Result<()> {
+    let pair = pair().await?;
+    let (ledger, topic) = (Ledger::new(20), "kills.orders");
+    let mut rng = rng("killed_ten_times_under_load")?;
+    topics(pair, topic, 4).await?;
+    let mut process = Kuroshio::run(both_ways(pair, "kills", &["kills[.].*"]))?;
+    process.ready(WAIT).await?;
+    let kills = async {
+        for kill in 1..=10 {
+            // The moment of the kill is the input of this test: from before the first join to full flow.
+            tokio::time::sleep(Duration::from_millis(rng.u64(20..2_500))).await;
+            process.kill().with_context(|| format!("kill {kill}"))?;
+            process.restart()?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(steady(pair, &ledger, topic, 4, 15), kills)?;
+    process.ready(WAIT).await?;
+    assert_exact(pair, &ledger, topic, HEAL)
+        .await
+        .with_context(|| process.log_tail())?;
+    stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await
+}
+
+/// A process of its own instance for the flows of a test.
+fn instance(config: &Value, name: &str) -> Result<Kuroshio> {
+    let mut config = config.clone();
+    config["instance"] = json!(format!("rebalanced-{name}"));
+    Kuroshio::run(config)
+}
+
+#[tokio::test]
+async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
+    let pair = pair().await?;
+    let (ledger, topic) = (Ledger::new(21), "rebalanced.orders");
+    let mut rng = rng("rebalanced_ten_times_between_two_instances")?;
+    topics(pair, topic, 6).await?;
+    let config = both_ways(pair, "rebalanced", &["rebalanced[.].*"]);
+    let flows = ["rebalanced-tw-jp", "rebalanced-jp-tw"];
+    let mut first = instance(&config, "a")?;
+    first.ready(WAIT).await?;
+    let mut second = instance(&config, "b")?;
+    let moves = async {
+        for round in 0..5 {
+            // One rebalance: the second instance takes its part of the slots.
+            for flow in flows {
+                let has_slots =
+                    |flow: &Value| flow["slots"].as_array().is_some_and(|slots| !slots.is_empty());
+                until_status(&mut second, flow, WAIT, has_slots)
+                    .await
+                    .with_context(|| format!("round {round}"))?;
+            }
+            tokio::time::sleep(Duration::from_millis(rng.u64(0..1_500))).await; // the moment is the input
+            // Another one: they move back, at once or after the session timeout.
+            match round % 3 {
+                0 => {
+                    second.interrupt()?;
+                    ensure!(
+                        second.exited(WAIT).await?.code() == Some(0),
+                        "{}",
+                        second.log_tail()
+                    );
+                }
+                1 => second.kill()?,
+                _ => {
+                    second.terminate()?;
+                    ensure!(
+                        second.exited(WAIT).await?.code() == Some(0),
+                        "{}",
+                        second.log_tail()
+                    );
+                }
+            }
+            for flow in flows {
+                let has_all = |flow: &Value| {
+                    flow["slots"]
+                        .as_array()
+                        .is_some_and(|slots| slots.len() == ALL_SLOTS)
+                };
+                until_status(&mut first, flow, WAIT, has_all)
+                    .await
+                    .with_context(|| format!("round {round}"))?;
+            }
+            second.restart()?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(steady(pair, &ledger, topic, 6, 20), moves)?;
+    second.ready(WAIT).await?;
+    assert_exact(pair, &ledger, topic, HEAL)
+        .await
+        .with_context(|| first.log_tail() + &second.log_tail())?;
+    stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await?;
+    for flow in flows {
+        let (a, b) = (seat(&first, flow).await?, seat(&second, flow).await?);
+        ensure!(a.0 + b.0 == ALL_SLOTS && a.1 == b.1, "{a:?} {b:?}");
+    }
+    Ok(())
+}
+
+/// Of every flow.
+const ALL_SLOTS: usize = kuroshio_core::slots::SLOT_COUNT as usize;

@@ -1,0 +1,380 @@
+//! Topics appear, grow, are compacted and written by transactions; positions are kept, copied, lost and healed.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use kuroshio_integration::{Kuroshio, Ledger, Load, Pair, pair, until};
+use kuroshio_wire::{Committer, GroupOffset, Stored};
+use rdkafka::message::{Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::json;
+
+use crate::regions::{
+    WAIT, assert_exact, both_ways, names, one_way, position, stay_silent, until_copied, until_status,
+    until_there, wire, write,
+};
+
+const FEW: Load = Load {
+    records: 600,
+    partitions: 3,
+    rate: None,
+};
+
+/// Waits until the flow's topic is complete on jp.
+async fn arrived(pair: &Pair, ledger: &Ledger, topic: &str, process: &Kuroshio) -> Result<()> {
+    let report = ledger.compare(&pair.jp, topic, &[("tw", topic)], WAIT).await?;
+    ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_topic_that_appears_is_made_and_grows() -> Result<()> {
+    let pair = pair().await?;
+    let (ledger, topic) = (Ledger::new(50), "appears.orders");
+    let mut process = Kuroshio::run(one_way(pair, "appears", &["appears[.].*"]))?;
+    process.ready(WAIT).await?;
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("retention.ms", "123456789"),
+        ("max.message.bytes", "2000000"),
+        ("min.insync.replicas", "1"),
+    ];
+    pair.tw.create_topic(topic, 3, &configs).await?;
+    ledger.produce(&pair.tw, topic, FEW).await?;
+    until_there(&pair.jp, topic, 1)
+        .await
+        .with_context(|| process.log_tail())?;
+    let mut all = wire(&pair.jp).topic_configs(&names(&[topic]), None).await?;
+    let copied = all.remove(topic).context("no answer")??;
+    let value = |key: &str| {
+        let entry = copied.iter().find(|entry| &*entry.key == key);
+        entry.and_then(|entry| entry.value.as_deref()).map(str::to_owned)
+    };
+    for (key, expected) in [
+        ("cleanup.policy", "compact"),
+        ("retention.ms", "123456789"),
+        ("max.message.bytes", "2001024"),
+    ] {
+        ensure!(value(key).as_deref() == Some(expected), "{key}: {:?}", value(key));
+    }
+
+    // Two partitions more: what lies in them before they are seen is copied too.
+    for (_, outcome) in wire(&pair.tw).create_partitions(&[(topic.into(), 5)]).await? {
+        outcome?;
+    }
+    until(WAIT, "leaders of five partitions", || async {
+        match pair.tw.topics().await {
+            Ok(topics) if topics.get(topic) == Some(&5) => Ok(()),
+            other => Err(format!("{:?}", other.map(|topics| topics.get(topic).copied()))),
+        }
+    })
+    .await?;
+    ledger
+        .produce(&pair.tw, topic, Load { partitions: 5, ..FEW })
+        .await?;
+    until(WAIT, "five partitions on jp", || async {
+        match pair.jp.topics().await {
+            Ok(topics) if topics.get(topic) == Some(&5) => Ok(()),
+            other => Err(format!("{:?}", other.map(|topics| topics.get(topic).copied()))),
+        }
+    })
+    .await
+    .with_context(|| process.log_tail())?;
+    arrived(pair, &ledger, topic, &process).await
+}
+
+#[tokio::test]
+async fn latest_skips_what_was_there_at_the_first_start_only() -> Result<()> {
+    let pair = pair().await?;
+    let (before, after) = (Ledger::new(51), Ledger::new(52));
+    let topic = "latest.orders";
+    pair.tw.create_topic(topic, 3, &[]).await?;
+    before.produce(&pair.tw, topic, FEW).await?;
+    let mut config = one_way(pair, "latest", &["latest[.].*"]);
+    config["defaults"]["start"] = json!("latest");
+    let mut process = Kuroshio::run(config)?;
+    let group = "kuroshio.latest-tw-jp";
+    process.ready(WAIT).await?;
+    // Its start is decided and written before the first record.
+    for partition in 0..3 {
+        until_stored(&pair.jp, group, topic, partition)
+            .await
+            .with_context(|| process.log_tail())?;
+    }
+    after.produce(&pair.tw, topic, FEW).await?;
+    arrived(pair, &after, topic, &process).await?;
+    // Stopped while records come: it goes on where it was, not at the end of then.
+    process.terminate()?;
+    ensure!(
+        process.exited(WAIT).await?.code() == Some(0),
+        "{}",
+        process.log_tail()
+    );
+    after.produce(&pair.tw, topic, FEW).await?;
+    // A topic that appears later begins with its first record.
+    pair.tw.create_topic("latest.new", 3, &[]).await?;
+    after.produce(&pair.tw, "latest.new", FEW).await?;
+    process.restart()?;
+    arrived(pair, &after, topic, &process).await?;
+    until_there(&pair.jp, "latest.new", 600)
+        .await
+        .with_context(|| process.log_tail())?;
+    arrived(pair, &after, "latest.new", &process).await
+}
+
+async fn until_stored(
+    kafka: &kuroshio_integration::Cluster,
+    group: &str,
+    topic: &str,
+    partition: i32,
+) -> Result<GroupOffset> {
+    until(
+        WAIT,
+        &format!(
+            "a position of {topic}-{partition} in {group} on {}",
+            kafka.alias()
+        ),
+        || async {
+            match position(kafka, group, topic, partition).await {
+                Ok(Stored::Offset(offset)) => Ok(offset),
+                Ok(other) => Err(format!("{other:?}")),
+                Err(why) => Err(format!("{why:#}")),
+            }
+        },
+    )
+    .await
+}
+
+#[tokio::test]
+async fn tombstones_of_compacted_topics_and_aborted_transactions() -> Result<()> {
+    let pair = pair().await?;
+    let (topic, flow) = ("transactional.orders", "transactional-tw-jp");
+    pair.tw
+        .create_topic(topic, 1, &[("cleanup.policy", "compact")])
+        .await?;
+    let config = pair
+        .tw
+        .client()
+        .set("transactional.id", "transactional-app")
+        .clone();
+    tokio::task::spawn_blocking(move || {
+        let producer: BaseProducer = config.create()?;
+        producer.init_transactions(WAIT)?;
+        for round in 0..10 {
+            producer.begin_transaction()?;
+            for key in ["a", "b"] {
+                let value = format!("{round}");
+                let mut record = BaseRecord::<str, str>::to(topic).partition(0).key(key);
+                // The last word on `b` is that it is gone.
+                record.payload = (key == "a" || round < 9).then_some(&value);
+                producer.send(record).map_err(|(why, _)| why)?;
+            }
+            if round % 3 == 1 {
+                producer.flush(WAIT)?; // in the log, and never to be seen
+                producer.abort_transaction(WAIT)?;
+            } else {
+                producer.commit_transaction(WAIT)?;
+            }
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    let mut process = Kuroshio::run(one_way(pair, "transactional", &["transactional[.].*"]))?;
+    process.ready(WAIT).await?;
+    let copies = until_there(&pair.jp, topic, 14)
+        .await
+        .with_context(|| process.log_tail())?;
+    let rounds: Vec<_> = copies
+        .iter()
+        .map(|copy| copy.payload().map(|value| value[0] - b'0'))
+        .collect();
+    let expected: Vec<_> = [0, 2, 3, 5, 6, 8]
+        .iter()
+        .flat_map(|round| [Some(*round); 2])
+        .chain([Some(9), None])
+        .collect();
+    ensure!(rounds == expected, "{rounds:?}");
+    // The position passes markers and aborted records, so the lag reaches 0, in the log's own count.
+    let end = *crate::regions::ends(&pair.tw, &[topic])
+        .await?
+        .values()
+        .next()
+        .context("no end")?;
+    until(WAIT, "a lag of 0", || async {
+        let lag = process
+            .metric("kuroshio_lag_records", &[("flow", flow)])
+            .await
+            .map_err(|why| why.to_string())?;
+        if lag == Some(0.0) {
+            Ok(())
+        } else {
+            Err(format!("{lag:?}"))
+        }
+    })
+    .await?;
+    until(WAIT, "the position behind the last marker", || async {
+        match position(&pair.jp, "kuroshio.transactional-tw-jp", topic, 0).await {
+            Ok(Stored::Offset(offset)) if offset.offset == end => Ok(()),
+            other => Err(format!("{other:?}, the log ends at {end}")),
+        }
+    })
+    .await
+    .with_context(|| process.log_tail())
+}
+
+#[tokio::test]
+async fn a_stop_drains_and_a_restart_goes_on_at_once() -> Result<()> {
+    let pair = pair().await?;
+    let (ledger, topic) = (Ledger::new(53), "restarts.orders");
+    for cluster in [&pair.tw, &pair.jp] {
+        cluster.create_topic(topic, 3, &[]).await?;
+    }
+    let mut process = Kuroshio::run(both_ways(pair, "restarts", &["restarts[.].*"]))?;
+    process.ready(WAIT).await?;
+    let load = Load {
+        records: 4_000,
+        partitions: 3,
+        rate: Some(1_000),
+    };
+    let restarts = async {
+        for _ in 0..3 {
+            until_copied(&process, "restarts-tw-jp", 100, WAIT).await?;
+            process.terminate()?;
+            ensure!(
+                process.exited(Duration::from_secs(30)).await?.code() == Some(0),
+                "{}",
+                process.log_tail()
+            );
+            let started = std::time::Instant::now();
+            process.restart()?;
+            process.ready(WAIT).await?;
+            let back = started.elapsed();
+            println!("back in its seat after {back:?}");
+            // A member without a fixed name would wait for the session timeout of its forerunner: 10 s.
+            ensure!(back < Duration::from_secs(5), "{back:?}\n{}", process.log_tail());
+        }
+        Ok(())
+    };
+    let produce = async {
+        tokio::try_join!(
+            ledger.produce(&pair.tw, topic, load),
+            ledger.produce(&pair.jp, topic, load)
+        )?;
+        anyhow::Ok(())
+    };
+    tokio::try_join!(produce, restarts)?;
+    assert_exact(pair, &ledger, topic, WAIT)
+        .await
+        .with_context(|| process.log_tail())
+}
+
+#[tokio::test]
+async fn positions_are_named_copied_and_healed() -> Result<()> {
+    let pair = pair().await?;
+    let (ledger, topic, group) = (Ledger::new(54), "healed.orders", "kuroshio.healed-tw-jp");
+    pair.tw.create_topic(topic, 3, &[]).await?;
+    ledger.produce(&pair.tw, topic, FEW).await?;
+    let mut config = one_way(pair, "healed", &["healed[.].*"]);
+    config["instance"] = json!("healed");
+    let mut process = Kuroshio::run(config)?;
+    process.ready(WAIT).await?;
+    arrived(pair, &ledger, topic, &process).await?;
+    let log = wire(&pair.tw);
+    let metadata = log
+        .metadata(kuroshio_wire::Topics::Named(&names(&[topic])))
+        .await?;
+    let id = metadata.topics[0].id.context("no topic id")?;
+    for partition in 0..3 {
+        let stored = until_stored(&pair.jp, group, topic, partition).await?;
+        ensure!(
+            *stored.metadata == format!("1 {} {id}", pair.tw.id()),
+            "{stored:?}"
+        );
+        // The copy for lag tools, renewed every few seconds.
+        until(WAIT, "the copy on the source", || async {
+            match position(&pair.tw, group, topic, partition).await {
+                Ok(Stored::Offset(copy)) if copy.offset == stored.offset => Ok(()),
+                other => Err(format!("{other:?}, on the target {stored:?}")),
+            }
+        })
+        .await
+        .with_context(|| process.log_tail())?;
+    }
+    // Leaves the group, so that its positions can be deleted.
+    process.interrupt()?;
+    ensure!(
+        process.exited(WAIT).await?.code() == Some(0),
+        "{}",
+        process.log_tail()
+    );
+    ledger.produce(&pair.tw, topic, FEW).await?;
+    for round in ["one topic's positions", "the group"] {
+        if round == "the group" {
+            let mut gone = wire(&pair.jp).delete_groups(&[group.into()]).await;
+            gone.remove(group).context("no outcome")??;
+        } else {
+            let args = ["--delete-offsets", "--group", group, "--topic", topic];
+            pair.jp
+                .tool(
+                    "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+                    &args,
+                )
+                .await?;
+        }
+        ensure!(
+            position(&pair.jp, group, topic, 0).await? == Stored::Nothing,
+            "{round}"
+        );
+        process.restart()?;
+        arrived(pair, &ledger, topic, &process).await.context(round)?;
+        stay_silent(&[&pair.jp], &[topic], Duration::from_secs(2))
+            .await
+            .context(round)?;
+        process.interrupt()?;
+        ensure!(
+            process.exited(WAIT).await?.code() == Some(0),
+            "{}",
+            process.log_tail()
+        );
+        ledger.produce(&pair.tw, topic, FEW).await?;
+    }
+    process.restart()?;
+    arrived(pair, &ledger, topic, &process).await
+}
+
+#[tokio::test]
+async fn another_cluster_under_a_known_alias_stops_its_partitions() -> Result<()> {
+    let pair = pair().await?;
+    let (topic, group) = ("alias.orders", "kuroshio.alias-tw-jp");
+    for cluster in [&pair.tw, &pair.jp] {
+        cluster.create_topic(topic, 1, &[]).await?;
+    }
+    write(&pair.tw, (topic, 0), (b"k", Some(b"v")), OwnedHeaders::new()).await?;
+    // As a flow left them that knew another cluster as tw.
+    let position = GroupOffset {
+        offset: 0,
+        leader_epoch: None,
+        metadata: "1 another-cluster AAAAAAAAAAAAAAAAAAAAAA".into(),
+    };
+    let offsets = [(kuroshio_core::types::TopicPartition::new(topic, 0), position)];
+    wire(&pair.jp)
+        .commit_offsets(group, Committer::Observer, &offsets)
+        .await?;
+    let mut process = Kuroshio::run(one_way(pair, "alias", &["alias[.].*"]))?;
+    let flow = until_status(&mut process, "alias-tw-jp", WAIT, |flow| {
+        flow["lanes"][0]["quarantined"]
+            .as_str()
+            .is_some_and(|why| why.contains("wrong_cluster"))
+    })
+    .await?;
+    let why = flow["lanes"][0]["quarantined"].to_string();
+    ensure!(
+        why.contains("another-cluster") && why.contains(pair.tw.id()),
+        "{why}"
+    );
+    ensure!(
+        crate::regions::read(&pair.jp, topic).await?.is_empty(),
+        "copied nevertheless"
+    );
+    Ok(())
+}
