@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    small_pages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -46,6 +47,15 @@ fn main() -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| failed(&error)).into()
+}
+
+/// Records are allocated and freed without pause; with transparent huge pages the kernel clears 2 MiB where a
+/// few KiB are used: 28% of all samples, 0.8 µs per record. Only speed is lost where it is refused.
+fn small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!(%error, "transparent huge pages stay on");
+    }
 }
 
 /// Variables whose name or value is not UTF-8 are none of ours.
