@@ -30,7 +30,7 @@ fn origin(c: &mut Criterion) {
         });
     });
     group.bench_function("replicated: judge and skip", |b| {
-        b.iter(|| back.judge([tag.as_slice()], key, black_box(value)))
+        b.iter(|| back.judge([tag.as_slice()], key, black_box(value)));
     });
     group.finish();
 }

@@ -20,7 +20,7 @@ use crate::line::{PumpGone, PumpLine};
 use crate::member::Seating;
 use crate::metrics::FlowMetrics;
 use crate::pump::News;
-use crate::tail;
+use crate::tail::{self, Newest};
 
 /// A position that stays unstable for so long has an owner that died in a transaction.
 const ORPHANED: Duration = Duration::from_millis(500);
@@ -76,7 +76,13 @@ pub struct Clerk {
 
 /// What became of one lane.
 enum Outcome {
-    Starts(Position, Option<GroupOffset>),
+    Starts {
+        position: Position,
+        /// To be committed before the first record.
+        store: Option<GroupOffset>,
+        /// Given up with that commit.
+        loss: Option<Loss>,
+    },
     Failed(Quarantine),
     Again,
 }
@@ -205,63 +211,95 @@ impl Clerk {
                 tail,
                 on_data_loss: self.on_data_loss,
             };
-            match start::decide(&facts) {
-                Start::At(position) => {
-                    let unchanged = stored.as_ref().is_some_and(|offset| {
-                        offset.offset == position.offset.0
-                            && LogId::parse(&offset.metadata).as_ref() == Some(&source)
-                    });
-                    return Outcome::Starts(
-                        position.clone(),
-                        (!unchanged).then(|| self.ends.stored(pairing, &position)),
-                    );
-                }
-                Start::AskTail => match tail::newest_tag(&self.target, &self.ends.source, pairing).await {
-                    Ok(None) => tail = Tail::NoTag,
-                    Ok(Some(found)) => {
-                        tail = Tail::Tag(found.offset, start::Record::Unread);
-                        newest = Some(found);
-                    }
-                    Err(error) => return self.failed(&error),
-                },
-                Start::AskRecord(offset) => {
-                    let equal = match &newest {
-                        Some(newest) => tail::is_copy(&self.source, pairing, newest).await,
-                        None => Ok(false),
-                    };
-                    match equal {
-                        Ok(true) => tail = Tail::Tag(offset, start::Record::Equal),
-                        Ok(false) => tail = Tail::Tag(offset, start::Record::Differs),
-                        Err(error) => return self.failed(&error),
-                    }
-                }
-                Start::Lost(loss) => {
-                    self.report(pairing, &loss, "going on");
-                    let position = Position {
-                        offset: loss.then,
-                        leader_epoch: None,
-                    };
-                    return Outcome::Starts(position.clone(), Some(self.ends.stored(pairing, &position)));
-                }
-                Start::Halt(loss) => {
-                    self.report(pairing, &loss, "stopped by on_data_loss: halt");
-                    return Outcome::Failed(Quarantine {
-                        reason: "data_loss",
-                        text: loss_text(pairing, &loss),
-                    });
-                }
-                Start::WrongCluster { known, now } => {
-                    let text = format!(
-                        "cluster alias {} names the cluster {now}, but the flow's positions are of the cluster {known}: give the new cluster a new alias",
-                        self.ends.source
-                    );
-                    self.board.error(text.clone());
-                    return Outcome::Failed(Quarantine {
-                        reason: "wrong_cluster",
-                        text,
-                    });
+            let looked = match start::decide(&facts) {
+                Start::AskTail => self.look_for_tag(pairing, &mut newest).await,
+                Start::AskRecord(offset) => self.look_at_record(pairing, offset, newest.as_ref()).await,
+                decided => return self.conclude(pairing, stored.as_ref(), decided),
+            };
+            match looked {
+                Ok(found) => tail = found,
+                Err(error) => return self.failed(&error),
+            }
+        }
+    }
+
+    async fn look_for_tag(&self, pairing: &Pairing, newest: &mut Option<Newest>) -> Result<Tail, Error> {
+        *newest = tail::newest_tag(&self.target, &self.ends.source, pairing).await?;
+        Ok(newest.as_ref().map_or(Tail::NoTag, |found| {
+            Tail::Tag(found.offset, start::Record::Unread)
+        }))
+    }
+
+    async fn look_at_record(
+        &self,
+        pairing: &Pairing,
+        offset: SourceOffset,
+        newest: Option<&Newest>,
+    ) -> Result<Tail, Error> {
+        let equal = match newest {
+            Some(newest) => tail::is_copy(&self.source, pairing, newest).await?,
+            None => false,
+        };
+        Ok(Tail::Tag(
+            offset,
+            if equal {
+                start::Record::Equal
+            } else {
+                start::Record::Differs
+            },
+        ))
+    }
+
+    /// What the rule's answer means for the lane.
+    fn conclude(&self, pairing: &Pairing, stored: Option<&GroupOffset>, decided: Start) -> Outcome {
+        match decided {
+            Start::At(position) => {
+                let source = self.ends.log(pairing);
+                let unchanged = stored.is_some_and(|offset| {
+                    offset.offset == position.offset.0
+                        && LogId::parse(&offset.metadata).as_ref() == Some(&source)
+                });
+                let store = (!unchanged).then(|| self.ends.stored(pairing, &position));
+                Outcome::Starts {
+                    position,
+                    store,
+                    loss: None,
                 }
             }
+            Start::Lost(loss) => {
+                let position = Position {
+                    offset: loss.then,
+                    leader_epoch: None,
+                };
+                let store = Some(self.ends.stored(pairing, &position));
+                Outcome::Starts {
+                    position,
+                    store,
+                    loss: Some(loss),
+                }
+            }
+            // Nothing is given up yet, so nothing is counted.
+            Start::Halt(loss) => {
+                let text = format!("{}; stopped by on_data_loss: halt", loss_text(pairing, &loss));
+                self.board.error(text.clone());
+                Outcome::Failed(Quarantine {
+                    reason: "data_loss",
+                    text,
+                })
+            }
+            Start::WrongCluster { known, now } => {
+                let alias = &self.ends.source;
+                let text = format!(
+                    "cluster alias {alias} names the cluster {now}, but the flow's positions are of the cluster {known}: \
+                     give the new cluster a new alias"
+                );
+                self.board.error(text.clone());
+                Outcome::Failed(Quarantine {
+                    reason: "wrong_cluster",
+                    text,
+                })
+            }
+            Start::AskTail | Start::AskRecord(_) => Outcome::Again,
         }
     }
 
@@ -289,7 +327,9 @@ impl Clerk {
         let starts: Vec<(TopicPartition, GroupOffset)> = decided
             .iter()
             .filter_map(|(_, pairing, outcome)| match outcome {
-                Outcome::Starts(_, Some(offset)) => Some((pairing.target(), offset.clone())),
+                Outcome::Starts {
+                    store: Some(offset), ..
+                } => Some((pairing.target(), offset.clone())),
                 _ => None,
             })
             .collect();
@@ -305,43 +345,65 @@ impl Clerk {
                 Err(error) => refused = Some(error),
             }
         }
-        let mut slow = false;
+        let mut later = Vec::new();
         for (lane, pairing, outcome) in decided {
-            let news = match outcome {
-                Outcome::Starts(start, None) => News::Opened(lane, start),
-                Outcome::Starts(start, Some(_)) => match (&refused, written.get(&pairing.target())) {
-                    (None, Some(Ok(()))) => News::Opened(lane, start),
-                    (Some(error), _) | (None, Some(Err(error))) => match self.failed(error) {
-                        Outcome::Failed(why) => News::OpenFailed(lane, why),
-                        _ => again(lane, &mut slow),
-                    },
-                    (None, None) => again(lane, &mut slow),
+            let outcome = match outcome {
+                Outcome::Starts {
+                    position,
+                    store: Some(_),
+                    loss,
+                } => match (&refused, written.get(&pairing.target())) {
+                    (None, Some(Ok(()))) => {
+                        if let Some(loss) = loss {
+                            self.report(&pairing, &loss);
+                        }
+                        Outcome::Starts {
+                            position,
+                            store: None,
+                            loss: None,
+                        }
+                    }
+                    (Some(error), _) | (None, Some(Err(error))) => self.failed(error),
+                    (None, None) => Outcome::Again,
                 },
-                Outcome::Failed(why) => News::OpenFailed(lane, why),
-                Outcome::Again => again(lane, &mut slow),
+                outcome => outcome,
             };
-            if slow {
-                tokio::time::sleep(AGAIN).await;
-                slow = false;
-            }
+            let news = match outcome {
+                Outcome::Starts { position, .. } => News::Opened(lane, position),
+                Outcome::Failed(why) => News::OpenFailed(lane, why),
+                Outcome::Again => {
+                    later.push(lane);
+                    continue;
+                }
+            };
             self.line.tell(news).await?;
+        }
+        self.again(later).await
+    }
+
+    /// These lanes are to be asked for again, not at once.
+    async fn again(&self, lanes: Vec<Lane>) -> Result<(), PumpGone> {
+        if !lanes.is_empty() {
+            tokio::time::sleep(AGAIN).await;
+        }
+        for lane in lanes {
+            self.line.tell(News::OpenStale(lane)).await?;
         }
         Ok(())
     }
 
     async fn put_off(&self, lanes: &[(Lane, Pairing)], error: &Error) -> Result<(), PumpGone> {
-        let outcome = self.failed(error);
-        if matches!(outcome, Outcome::Again) {
-            tokio::time::sleep(AGAIN).await;
+        match self.failed(error) {
+            Outcome::Failed(why) => {
+                for (lane, _) in lanes {
+                    self.line.tell(News::OpenFailed(*lane, why.clone())).await?;
+                }
+                Ok(())
+            }
+            Outcome::Starts { .. } | Outcome::Again => {
+                self.again(lanes.iter().map(|(lane, _)| *lane).collect()).await
+            }
         }
-        for (lane, _) in lanes {
-            let news = match &outcome {
-                Outcome::Failed(why) => News::OpenFailed(*lane, why.clone()),
-                _ => News::OpenStale(*lane),
-            };
-            self.line.tell(news).await?;
-        }
-        Ok(())
     }
 
     /// An error that passes by itself means: ask again. Our generation may also just be over.
@@ -370,7 +432,7 @@ impl Clerk {
         }
     }
 
-    fn report(&self, pairing: &Pairing, loss: &Loss, then: &str) {
+    fn report(&self, pairing: &Pairing, loss: &Loss) {
         self.metrics.lost(
             &pairing.source.topic,
             pairing.source.partition,
@@ -378,7 +440,7 @@ impl Clerk {
             loss.count(),
         );
         self.board.error(format!(
-            "{}; {then} at offset {}",
+            "{}; going on at offset {}",
             loss_text(pairing, loss),
             loss.then
         ));
@@ -425,11 +487,6 @@ impl Clerk {
             }
         }
     }
-}
-
-fn again(lane: Lane, slow: &mut bool) -> News {
-    *slow = true;
-    News::OpenStale(lane)
 }
 
 fn offset_of(

@@ -122,7 +122,7 @@ fn demo(command: &Demo, environment: &Environment) -> anyhow::Result<Exit> {
         rate: command.rate,
         http: command.http,
     };
-    let verdict = runtime.block_on(demo::run(&options, |text| say(text)))?;
+    let verdict = runtime.block_on(demo::run(&options, say))?;
     runtime.shutdown_background();
     Ok(if verdict.holds() { Exit::Done } else { Exit::Failed })
 }

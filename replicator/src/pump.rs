@@ -139,18 +139,19 @@ struct Pump<E, F> {
     gone: bool,
 }
 
-/// Runs a pump until it is told to stop.
-///
-/// # Errors
-/// When fenced, or when the flow halts.
+/// Runs a pump until it is told to stop; tells `ended` how that went *before* the engine is dropped, because
+/// ending its clients may take seconds.
 pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
     mut parts: PumpParts<F>,
-) -> Result<(), PumpError> {
-    let Some(engine) = build(&mut parts)? else {
-        return Ok(());
+    ended: impl FnOnce(Result<(), PumpError>),
+) {
+    let engine = match build(&mut parts) {
+        Ok(Some(engine)) => engine,
+        Ok(None) => return ended(Ok(())),
+        Err(error) => return ended(Err(error)),
     };
     let flow = Flow::new(parts.settings.clone());
-    let pump = Pump {
+    let mut pump = Pump {
         parts,
         flow,
         engine,
@@ -160,12 +161,12 @@ pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
         viewed: Time::default(),
         gone: false,
     };
-    pump.run()
+    ended(pump.run());
 }
 
 impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
     /// Moves records until told to stop; then drains and returns.
-    fn run(mut self) -> Result<(), PumpError> {
+    fn run(&mut self) -> Result<(), PumpError> {
         loop {
             self.parts.pulse.beat();
             self.hear()?;
@@ -376,9 +377,9 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         self.facts = facts;
         let now = self.now();
         if reading && idle {
-            self.flow.caught_up(now)
+            self.flow.caught_up(now);
         } else {
-            self.flow.tick(now)
+            self.flow.tick(now);
         }
         match result {
             Ok(()) => Ok(()),

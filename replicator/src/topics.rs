@@ -92,15 +92,25 @@ impl Discovery {
             return Ok(HashMap::new());
         }
         let found = self.target.metadata(Topics::Named(names)).await?;
-        let known = found.topics.into_iter().filter(|topic| topic.error.is_none());
-        Ok(known
-            .map(|topic| {
-                (
-                    topic.name,
-                    i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
-                )
-            })
-            .collect())
+        let mut there = HashMap::new();
+        for topic in found.topics {
+            match &topic.error {
+                None => {
+                    there.insert(
+                        topic.name,
+                        i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+                    );
+                }
+                Some(error) if error.code() == Some(KafkaCode::UnknownTopicOrPartition) => {}
+                Some(error) => {
+                    self.board.error(format!(
+                        "topic {} on cluster {}: {error}",
+                        topic.name, self.flow.target
+                    ));
+                }
+            }
+        }
+        Ok(there)
     }
 
     /// Creates and grows what is missing; whether anything was done.

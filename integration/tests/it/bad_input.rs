@@ -78,7 +78,13 @@ const CASES: [Case; 11] = [
     },
     Case {
         name: "one cluster under two aliases",
-        change: |config| config["clusters"]["jp"] = config["clusters"]["tw"].clone(),
+        change: |config| {
+            // By another name, or the file alone would tell.
+            let servers = config["clusters"]["tw"]["bootstrap_servers"]
+                .as_str()
+                .map(|s| s.replace("127.0.0.1", "localhost"));
+            config["clusters"]["jp"] = json!({ "bootstrap_servers": servers });
+        },
         offline: false,
         code: 2,
         says: &["cluster", "is the same cluster as"],
@@ -224,17 +230,17 @@ async fn what_acls_forbid_stays_behind_alone() -> Result<()> {
     for topic in ["acls.open", "acls.locked"] {
         guarded.create_topic(topic, 1, &[]).await?;
     }
-    // One must not be written, the other not be created.
-    for (operation, topic) in [("Write", "acls.locked"), ("Create", "acls.forbidden")] {
+    // One may be seen but not be written; one may not be created, which the cluster's permission would allow.
+    for rule in [
+        ["--allow-principal", "Describe", "--topic=acls.locked"],
+        ["--deny-principal", "Write", "--topic=acls.locked"],
+        ["--deny-principal", "Create", "--topic=acls.forbidden"],
+        ["--allow-principal", "All", "--cluster"],
+        ["--deny-principal", "Create", "--cluster"],
+    ] {
+        let [principal, operation, resource] = rule;
         guarded
-            .acl(&[
-                "--deny-principal",
-                "User:*",
-                "--operation",
-                operation,
-                "--topic",
-                topic,
-            ])
+            .acl(&[principal, "User:*", "--operation", operation, resource])
             .await?;
     }
     let mut process = Kuroshio::run(json!({

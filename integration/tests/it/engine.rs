@@ -16,7 +16,7 @@ use kuroshio_wire::{Cluster, ClusterSettings, Join, Stored};
 
 const WAIT: Duration = Duration::from_secs(60);
 
-fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Result<Librdkafka> {
+pub(crate) fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Result<Librdkafka> {
     let client = |kafka: &Kafka| ClientSettings {
         alias: kafka.alias().into(),
         properties: BTreeMap::from([("bootstrap.servers".to_owned(), kafka.bootstrap().to_owned())]),
@@ -33,14 +33,14 @@ fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Result<Librdkaf
     Ok(engine)
 }
 
-fn exactly_once(id: &str) -> Delivery {
+pub(crate) fn exactly_once(id: &str) -> Delivery {
     Delivery::ExactlyOnce {
         transactional_id: id.into(),
         transaction_timeout: Duration::from_secs(10),
     }
 }
 
-fn spec(lane: u32, from: &str, to: &str, topic: &str, start: i64) -> Result<LaneSpec> {
+pub(crate) fn spec(lane: u32, from: &str, to: &str, topic: &str, start: i64) -> Result<LaneSpec> {
     Ok(LaneSpec {
         lane: Lane(lane),
         source: TopicPartition::new(topic, 0),
@@ -51,7 +51,7 @@ fn spec(lane: u32, from: &str, to: &str, topic: &str, start: i64) -> Result<Lane
     })
 }
 
-fn at(offset: i64) -> Position {
+pub(crate) fn at(offset: i64) -> Position {
     Position {
         offset: SourceOffset(offset),
         leader_epoch: Some(0),
@@ -95,7 +95,7 @@ async fn member(cluster: &Cluster, group: &str) -> Result<Membership> {
 }
 
 /// Hauls until the lane has read up to `next`.
-fn haul(engine: &mut Librdkafka, next: i64) -> Result<Vec<Fact>> {
+pub(crate) fn haul(engine: &mut Librdkafka, next: i64) -> Result<Vec<Fact>> {
     let (mut facts, end) = (Vec::new(), Instant::now() + WAIT);
     let read = |facts: &[Fact]| {
         facts

@@ -2,6 +2,11 @@
 //! they need. Every test owns its topic names.
 
 #![allow(
+    clippy::too_many_lines,
+    clippy::print_stdout,
+    reason = "a test tells one story, and what it measured"
+)]
+#![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -13,6 +18,7 @@ mod both_ways;
 mod engine;
 mod harness;
 mod kills;
+mod protocol;
 mod regions;
 mod topics;
 mod wire;

@@ -49,7 +49,11 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
         let mut new = Kuroshio::run(config)?;
         until_status(&mut new, flow, WAIT, has_all_slots).await?;
         let taken = Instant::now();
-        let before = positions(pair, topic).await?;
+        let before = until(WAIT, "stable positions", || async {
+            positions(pair, topic).await.map_err(|why| why.to_string())
+        })
+        .await
+        .with_context(|| new.log_tail())?;
         until(WAIT, "positions to move", || async {
             let now = positions(pair, topic).await.map_err(|why| why.to_string())?;
             if now.iter().zip(&before).all(|(now, before)| now > before) {

@@ -15,6 +15,7 @@ use crate::properties::{self, Memory};
 use crate::settings::{Delivery, Settings};
 use crate::transaction::Transaction;
 use crate::waker::Waker;
+use crate::widths::Widths;
 
 /// How long librdkafka's main thread may take to answer a request that needs no broker.
 const LOCAL_CALL: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ pub struct Librdkafka {
     _wakes: Vec<Wakes>,
     pub(crate) lanes: Lanes,
     targets: HashMap<Arc<str>, (Codec, Arc<Topic>)>,
+    /// Partitions of target topics that the producer has heard of.
+    widths: Widths,
     pub(crate) deliveries: Arc<Queue>,
     pub(crate) producer: Handle,
     pub(crate) in_flight: InFlight,
@@ -91,6 +94,7 @@ impl Librdkafka {
             _wakes: wakes.into(),
             lanes: Lanes::default(),
             targets: HashMap::new(),
+            widths: Widths::default(),
             waker: Waker::new(vec![Arc::clone(&records), Arc::clone(&deliveries)]),
             deliveries,
             in_flight: InFlight::new(Arc::clone(&consumer), Memory::of(settings.memory_bytes).in_flight),
@@ -121,6 +125,22 @@ impl Librdkafka {
     pub fn high_watermark(&mut self, lane: Lane) -> Option<i64> {
         let source = self.lanes.by_lane(lane)?.source.clone();
         native::high_watermark(&self.consumer, &source)
+    }
+
+    /// The producer learns about a topic once and then every 5 minutes; a partition that was added since would be
+    /// refused as unknown.
+    fn learn_partitions(&mut self, topic: &Arc<str>) {
+        match self.producer.fetch_metadata(Some(topic), LOCAL_CALL) {
+            Ok(metadata) => {
+                let partitions = metadata
+                    .topics()
+                    .first()
+                    .map_or(0, |topic| topic.partitions().len());
+                self.widths.set(topic, partitions);
+            }
+            // Its records are refused then, and the lane is tried again.
+            Err(error) => tracing::warn!(%topic, %error, "partitions of the target topic not learned"),
+        }
     }
 
     fn topics(&mut self, spec: &LaneSpec) -> Result<(Arc<Topic>, Arc<Topic>), EngineError> {
@@ -234,6 +254,10 @@ impl Engine for Librdkafka {
         self.alive()?;
         let mut list = PartitionList::with_capacity(lanes.len());
         let any = !lanes.is_empty();
+        let grown = self.widths.widen(&lanes);
+        for topic in grown {
+            self.learn_partitions(&topic);
+        }
         for spec in lanes {
             let topics = self.topics(&spec)?;
             // The leader epoch is not handed over: librdkafka compares an answer about the epoch of an earlier

@@ -26,6 +26,7 @@ mod properties;
 mod settings;
 mod transaction;
 mod waker;
+mod widths;
 
 pub use engine::Librdkafka;
 pub use properties::owned_properties;

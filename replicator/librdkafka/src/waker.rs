@@ -24,7 +24,9 @@ impl Waker {
 
     /// Lets the queues go: they would keep the engine's clients alive.
     pub(crate) fn disarm(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let queues = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        // Behind the lock: the last queue ends its client, which takes seconds, and others may want to wake us.
+        drop(queues);
     }
 }
 

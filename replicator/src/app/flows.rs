@@ -37,6 +37,9 @@ const NEWS: usize = 1024;
 /// Between two attempts to reach a cluster at the start.
 const REACH: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// How long a pump whose tasks have ended may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Why a flow ended.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
@@ -297,8 +300,9 @@ impl FlowRun {
         let (done, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("pump-{number}"));
         // Nobody waits for the result once the process has given up on the drain.
+        let tell = move |result| drop(done.send(result));
         thread
-            .spawn(move || drop(done.send(crate::pump::run(parts))))
+            .spawn(move || crate::pump::run(parts, tell))
             .map_err(FlowError::Thread)?;
         Ok(Started {
             line,
@@ -408,11 +412,14 @@ impl FlowRun {
             if seated && latch.take().is_some() {
                 self.board.state("running");
             }
-            let first = first_ended(pumps);
             tokio::select! {
                 () = self.stop.now.cancelled() => break,
-                ended = first => return ended.and(Err(FlowError::Lost("a pump ended unasked".to_owned()))),
+                ended = first_ended(pumps) => return ended_unasked(ended),
                 Some(ended) = tasks.join_next() => {
+                    // A pump that ends lets go of the tasks beside it: then its own words count.
+                    if let Ok(pump) = tokio::time::timeout(LAST_WORDS, first_ended(pumps)).await {
+                        return ended_unasked(pump);
+                    }
                     let what = ended.map_or_else(|error| error.to_string(), |name| format!("the task {name} ended"));
                     return Err(FlowError::Lost(what));
                 }
@@ -447,6 +454,10 @@ impl FlowRun {
             }
         }
     }
+}
+
+fn ended_unasked(pump: Result<(), FlowError>) -> Result<(), FlowError> {
+    pump.and(Err(FlowError::Lost("a pump ended unasked".to_owned())))
 }
 
 /// The first pump to end.

@@ -227,6 +227,12 @@ impl Drop for Topic {
 
 /// Levels of syslog, of which librdkafka uses these.
 fn log(level: RDKafkaLogLevel, client: &str, facility: &str, line: &str) {
+    // What it thinks of properties was weighed when they were chosen; users' mistakes come as errors.
+    let level = if facility == "CONFWARN" {
+        RDKafkaLogLevel::Debug
+    } else {
+        level
+    };
     match level {
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
