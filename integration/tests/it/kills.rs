@@ -1,5 +1,6 @@
 //! Exactly once means once: whatever is killed, and however often the slots move between two instances.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -24,19 +25,36 @@ fn rng(test: &str) -> Result<Rng> {
     Ok(Rng::with_seed(seed))
 }
 
-/// Records born on both sides at a steady rate, for about so many seconds.
-async fn steady(pair: &Pair, ledger: &Ledger, topic: &str, partitions: i32, seconds: u64) -> Result<()> {
+/// Records born on both sides at a steady rate for as long as `faults` go on, so that none of them meets an idle flow.
+async fn under_load(
+    pair: &Pair,
+    ledger: &Ledger,
+    (topic, partitions): (&str, i32),
+    faults: impl Future<Output = Result<()>>,
+) -> Result<()> {
     const RATE: u64 = 1_000;
-    let load = Load {
-        records: RATE * seconds,
-        partitions,
-        rate: Some(RATE),
+    const CHUNK_SECONDS: u64 = 2;
+    let over = Cell::new(false);
+    let load = async {
+        while !over.get() {
+            let load = Load {
+                records: RATE * CHUNK_SECONDS,
+                partitions,
+                rate: Some(RATE),
+            };
+            tokio::try_join!(
+                ledger.produce(&pair.tw, topic, load),
+                ledger.produce(&pair.jp, topic, load)
+            )?;
+        }
+        Ok(())
     };
-    tokio::try_join!(
-        ledger.produce(&pair.tw, topic, load),
-        ledger.produce(&pair.jp, topic, load)
-    )?;
-    Ok(())
+    let faults = async {
+        faults.await?;
+        over.set(true);
+        Ok(())
+    };
+    tokio::try_join!(load, faults).map(drop)
 }
 
 async fn topics(pair: &Pair, topic: &str, partitions: i32) -> Result<()> {
@@ -61,7 +79,7 @@ async fn killed_ten_times_under_load() -> Result<()> {
         }
         Ok(())
     };
-    tokio::try_join!(steady(pair, &ledger, topic, 4, 15), kills)?;
+    under_load(pair, &ledger, (topic, 4), kills).await?;
     process.ready(WAIT).await?;
     assert_exact(pair, &ledger, topic, HEAL)
         .await
@@ -132,7 +150,7 @@ async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
         }
         anyhow::Ok(())
     };
-    tokio::try_join!(steady(pair, &ledger, topic, 6, 20), moves)?;
+    under_load(pair, &ledger, (topic, 6), moves).await?;
     second.ready(WAIT).await?;
     assert_exact(pair, &ledger, topic, HEAL)
         .await
