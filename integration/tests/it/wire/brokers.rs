@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use kuroshio_core::types::TopicPartition;
-use kuroshio_integration::{Cluster as Kafka, Spec};
+use kuroshio_integration::{Cluster as Kafka, Spec, until};
 use kuroshio_wire::{
     Cluster, ClusterSettings, Committer, GroupOffset, Isolation, KafkaCode, NewTopic, OffsetAt, Read, Stored,
     Topics,
@@ -23,6 +23,22 @@ async fn the_death_of_a_broker_is_survived() -> Result<()> {
     let topic = "wire.three";
     kafka.create_topic(topic, 6, &[]).await?;
     let partitions: Vec<_> = (0..6).map(|number| TopicPartition::new(topic, number)).collect();
+    // Each of the three hears of the topic in its own time; a call says at once what the broker asked knows.
+    until(
+        Duration::from_secs(60),
+        "all brokers to know the topic",
+        || async {
+            let wanted = partitions
+                .iter()
+                .map(|partition| (partition.clone(), OffsetAt::Latest));
+            let listed = cluster.list_offsets(wanted, Isolation::ReadCommitted).await;
+            match listed.into_values().find_map(Result::err) {
+                None => Ok(()),
+                Some(error) => Err(error.to_string()),
+            }
+        },
+    )
+    .await?;
     for (alive, offset) in [(3, 10), (2, 20)] {
         let wanted = partitions
             .iter()
