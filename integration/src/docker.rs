@@ -17,6 +17,13 @@ pub(crate) static SESSION: LazyLock<String> =
 /// The label key that holds the session.
 pub(crate) const LABEL: &str = "kuroshio.session";
 
+/// `key=value` of the label under which containers are removed when this process ends in whatever way, once a
+/// [`crate::Cluster`] was started.
+#[must_use]
+pub fn session_label() -> String {
+    format!("{LABEL}={}", *SESSION)
+}
+
 /// Runs a future that talks to the Docker engine. The engine client's connections belong to the runtime that
 /// opened them, and each `#[tokio::test]` has a runtime of its own which ends with the test: so all of them
 /// are used on one runtime that ends with the process.

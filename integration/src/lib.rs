@@ -16,6 +16,7 @@ mod tally;
 mod wait;
 
 pub use cluster::{Cluster, Pair, pair};
+pub use docker::session_label;
 pub use ledger::{Ledger, Load};
 pub use process::{Ended, Kuroshio, command};
 pub use spec::Spec;

@@ -18,23 +18,22 @@ use crate::wait::until;
 /// How much of a log is shown when something goes wrong.
 const TAIL: usize = 40;
 
-/// The binary: `KUROSHIO_BIN`, or the one that cargo built beside this test.
+/// The binary: `KUROSHIO_BIN`, or the one that cargo built in the same profile: beside this program, or above
+/// `deps` if this is a test.
 fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("KUROSHIO_BIN") {
         return Ok(path.into());
     }
-    let test = std::env::current_exe()?;
-    let built = test
-        .ancestors()
-        .nth(2)
-        .context("the test binary lies in target/PROFILE/deps")?
-        .join("kuroshio");
-    ensure!(
-        built.exists(),
-        "{} is missing: `cargo build -p kuroshio`, or set KUROSHIO_BIN",
-        built.display()
-    );
-    Ok(built)
+    let this = std::env::current_exe()?;
+    let mut folders = this.ancestors().skip(1).take(2);
+    folders
+        .find_map(|folder| Some(folder.join("kuroshio")).filter(|built| built.is_file()))
+        .with_context(|| {
+            format!(
+                "no kuroshio near {}: `cargo build -p kuroshio`, or set KUROSHIO_BIN",
+                this.display()
+            )
+        })
 }
 
 /// How a command ended.

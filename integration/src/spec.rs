@@ -11,6 +11,7 @@ pub struct Spec {
     pub(crate) alias: String,
     pub(crate) version: String,
     pub(crate) nodes: u16,
+    heap_mib: u32,
     settings: BTreeMap<String, String>,
 }
 
@@ -22,6 +23,7 @@ impl Spec {
             alias: alias.to_owned(),
             version: VERSION.to_owned(),
             nodes: 1,
+            heap_mib: 512,
             settings: BTreeMap::new(),
         }
     }
@@ -37,6 +39,13 @@ impl Spec {
     #[must_use]
     pub fn nodes(mut self, nodes: u16) -> Self {
         self.nodes = nodes;
+        self
+    }
+
+    /// The limit of each node's Java heap in MiB; 512 unless told.
+    #[must_use]
+    pub fn heap_mib(mut self, heap_mib: u32) -> Self {
+        self.heap_mib = heap_mib;
         self
     }
 
@@ -105,7 +114,10 @@ impl Spec {
             .into_iter()
             .map(|(key, value)| (variable(&key), value))
             .collect();
-        environment.insert("KAFKA_HEAP_OPTS".to_owned(), "-Xms128m -Xmx512m".to_owned());
+        environment.insert(
+            "KAFKA_HEAP_OPTS".to_owned(),
+            format!("-Xms128m -Xmx{}m", self.heap_mib),
+        );
         environment.insert(
             "KAFKA_JVM_PERFORMANCE_OPTS".to_owned(),
             "-server -XX:+UseSerialGC".to_owned(),

@@ -1,0 +1,49 @@
+//! The two clusters, one broker each, and a clean target between hauls.
+
+use anyhow::Result;
+use kuroshio_integration::{Cluster, Spec};
+
+use crate::data::DataSet;
+
+/// Partitions of every topic that is copied.
+pub(crate) const PARTITIONS: i32 = 24;
+
+/// Heap of each broker.
+const HEAP_MIB: u32 = 1024;
+
+/// Source and target.
+#[derive(Debug)]
+pub(crate) struct Clusters {
+    pub(crate) source: Cluster,
+    pub(crate) target: Cluster,
+}
+
+impl Clusters {
+    pub(crate) async fn start() -> Result<Self> {
+        let (source, target) = tokio::try_join!(Cluster::start(spec("tw")), Cluster::start(spec("jp")))?;
+        Ok(Self { source, target })
+    }
+
+    /// A target whose groups wait as long before their first rebalance as Kafka's default says.
+    pub(crate) async fn target_with_delay() -> Result<Cluster> {
+        Cluster::start(spec("jp").setting("group.initial.rebalance.delay.ms", "3000")).await
+    }
+}
+
+fn spec(alias: &str) -> Spec {
+    // What is deleted leaves the disk at once, not after a minute.
+    Spec::new(alias)
+        .heap_mib(HEAP_MIB)
+        .setting("log.segment.delete.delay.ms", "1000")
+}
+
+/// Deletes what the last carrier left, but Kafka's own topics and, on the source, the data.
+pub(crate) async fn clean(cluster: &Cluster, keep_data: bool) -> Result<()> {
+    for topic in cluster.topics().await?.keys() {
+        let data = DataSet::ALL.iter().any(|data| data.topic() == topic);
+        if !topic.starts_with("__") && !(keep_data && data) {
+            cluster.delete_topic(topic).await?;
+        }
+    }
+    Ok(())
+}
