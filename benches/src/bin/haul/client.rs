@@ -16,8 +16,6 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 const MAX_FRAME: usize = 256 << 20;
 /// ListOffsets: the end, or the last stable offset for read_committed.
 const LATEST: i64 = -1;
-/// ListOffsets: the topic is just being made.
-const UNKNOWN_TOPIC: i16 = 3;
 
 /// A request with the version that is used: the newest that names topics by name.
 pub(crate) trait Call: Encodable + HeaderVersion {
@@ -112,8 +110,7 @@ impl Broker {
         C::Answer::decode(&mut frame, C::VERSION).map_err(wrong)
     }
 
-    /// The ends of partitions 0 to `partitions` as a read_committed reader sees them; 0 where there is no such
-    /// partition yet.
+    /// The ends of partitions 0 to `partitions` as a read_committed reader sees them.
     pub(crate) fn ends(&mut self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
         let asked = (0..partitions)
             .map(|partition| {
@@ -142,7 +139,6 @@ impl Broker {
             let index = usize::try_from(partition.partition_index)?;
             match partition.error_code {
                 0 => *ends.get_mut(index).context("an end that was not asked for")? = partition.offset,
-                UNKNOWN_TOPIC => {}
                 code => anyhow::bail!("the end of {topic} partition {index}: Kafka error {code}"),
             }
         }

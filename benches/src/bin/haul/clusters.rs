@@ -1,8 +1,11 @@
 //! The two clusters, one broker each, and a clean target between hauls.
 
-use anyhow::Result;
-use kuroshio_integration::{Cluster, Spec};
+use std::time::Duration;
 
+use anyhow::Result;
+use kuroshio_integration::{Cluster, Spec, until};
+
+use crate::client::Broker;
 use crate::data::DataSet;
 
 /// Partitions of every topic that is copied.
@@ -10,6 +13,9 @@ pub(crate) const PARTITIONS: i32 = 24;
 
 /// Heap of each broker.
 const HEAP_MIB: u32 = 1024;
+
+/// Until a new topic can be read and written.
+const CREATED: Duration = Duration::from_secs(60);
 
 /// Source and target.
 #[derive(Debug)]
@@ -46,4 +52,16 @@ pub(crate) async fn clean(cluster: &Cluster, keep_data: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes a topic and waits until its broker leads all of its partitions. Metadata says so a little earlier, and
+/// who then is refused begins by backing off.
+pub(crate) async fn create(cluster: &Cluster, topic: &str) -> Result<()> {
+    cluster.create_topic(topic, PARTITIONS, &[]).await?;
+    let broker = std::cell::RefCell::new(Broker::connect(cluster.bootstrap())?);
+    until(CREATED, &format!("leaders of {topic}"), || async {
+        let ends = broker.borrow_mut().ends(topic, PARTITIONS);
+        ends.map(drop).map_err(|why| format!("{why:#}"))
+    })
+    .await
 }

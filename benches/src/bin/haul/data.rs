@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use kuroshio_integration::Cluster;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::{Deserialize, Serialize};
@@ -92,7 +91,7 @@ pub(crate) struct Full {
     pub(crate) ends: Vec<i64>,
 }
 
-/// Creates the topic of `data` on the source and fills it. Blocks.
+/// Fills the topic of `data` on the source. Blocks.
 pub(crate) fn produce(source: &str, data: DataSet, records: u64, progress: &Progress) -> Result<Full> {
     let producer: BaseProducer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", source)
@@ -144,11 +143,6 @@ pub(crate) fn produce(source: &str, data: DataSet, records: u64, progress: &Prog
         bytes,
         ends,
     })
-}
-
-/// Creates the topic of `data` on `cluster`.
-pub(crate) async fn create(cluster: &Cluster, data: DataSet) -> Result<()> {
-    cluster.create_topic(data.topic(), PARTITIONS, &[]).await
 }
 
 fn fill(

@@ -48,7 +48,7 @@ pub(crate) async fn measure(clusters: &Clusters, carrier: Carrier, invocation: u
         }
     })
     .await
-    .with_context(|| running.log_tail())?;
+    .with_context(|| running.last_words())?;
     tokio::time::sleep(SETTLE).await;
     let process = running.process();
     let before = process.cpu()?;

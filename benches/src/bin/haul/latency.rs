@@ -15,7 +15,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 
 use crate::carriers::{Carrier, Job};
-use crate::clusters::{Clusters, PARTITIONS, clean};
+use crate::clusters::{Clusters, PARTITIONS, clean, create};
 use crate::count;
 use crate::proc::Process;
 use crate::progress::Progress;
@@ -45,7 +45,7 @@ pub(crate) async fn measure(
     let (source, target) = (clusters.source.bootstrap(), clusters.target.bootstrap());
     for cluster in [&clusters.source, &clusters.target] {
         clean(cluster, true).await?;
-        cluster.create_topic(TOPIC, PARTITIONS, &[]).await?;
+        create(cluster, TOPIC).await?;
     }
     let job = Job {
         source,
@@ -70,7 +70,7 @@ pub(crate) async fn measure(
     let tail = || {
         running
             .as_ref()
-            .map(|running| running.log_tail())
+            .map(|running| running.last_words())
             .unwrap_or_default()
     };
     let mut measured = measured.with_context(tail)?;

@@ -8,9 +8,9 @@ use kuroshio_integration::Cluster;
 
 use crate::carriers::{Carrier, Job};
 use crate::client::Broker;
-use crate::clusters::{Clusters, PARTITIONS, clean};
+use crate::clusters::{Clusters, PARTITIONS, clean, create};
 use crate::count;
-use crate::data::{self, Full};
+use crate::data::Full;
 use crate::proc::Process;
 use crate::progress::Progress;
 use crate::results::HaulRun;
@@ -48,7 +48,7 @@ pub(crate) async fn haul(
         watch.figures(start_seconds, records)
     })
     .await?
-    .with_context(|| running.log_tail())?;
+    .with_context(|| running.last_words())?;
     tokio::task::spawn_blocking(move || drop(running)).await?;
     let (target, full) = (clusters.target.bootstrap().to_owned(), full.clone());
     tokio::task::spawn_blocking(move || count::check(&target, &full, carrier.tags()))
@@ -69,7 +69,7 @@ pub(crate) async fn start(
     let running = carrier.start(&job(clusters, &bootstrap, full))?;
     let process = running.process();
     let first = tokio::task::spawn_blocking(move || first(process, &bootstrap, topic)).await?;
-    let (seconds, _) = first.with_context(|| running.log_tail())?;
+    let (seconds, _) = first.with_context(|| running.last_words())?;
     Ok(seconds)
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn start(
 async fn prepare(clusters: &Clusters, target: &Cluster, full: &Full) -> Result<String> {
     clean(target, false).await?;
     clean(&clusters.source, true).await?;
-    data::create(target, full.data).await?;
+    create(target, full.data.topic()).await?;
     Ok(target.bootstrap().to_owned())
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::carriers::Carrier;
 use crate::cli::Cli;
-use crate::clusters::{Clusters, clean};
+use crate::clusters::{Clusters, clean, create};
 use crate::data::{self, DataSet, Full};
 use crate::progress::Progress;
 use crate::results::{Haul, Latency, Start, Store};
@@ -101,7 +101,7 @@ impl Plan<'_> {
         if let Some(full) = self.full.get(&data) {
             return Ok(full.clone());
         }
-        data::create(&self.clusters.source, data).await?;
+        create(&self.clusters.source, data.topic()).await?;
         let (source, progress) = (self.clusters.source.bootstrap().to_owned(), self.progress.clone());
         let records = data.records(self.cli.scale());
         let full =

@@ -121,13 +121,14 @@ impl Running {
         Process { pid }
     }
 
-    /// The end of what it wrote.
-    pub(crate) fn log_tail(&self) -> String {
-        match self {
+    /// The end of what it wrote, for an error.
+    pub(crate) fn last_words(&self) -> String {
+        let log = match self {
             Self::Kuroshio(kuroshio) => kuroshio.log_tail(),
             Self::Mm2(container) => container.log_tail(),
             Self::Own(child) => child.log_tail(),
-        }
+        };
+        format!("the carrier wrote:\n{log}\nand this went wrong")
     }
 }
 
