@@ -46,8 +46,8 @@ fn spec(alias: &str) -> Spec {
 /// Deletes what the last carrier left, but Kafka's own topics and, on the source, the data.
 pub(crate) async fn clean(cluster: &Cluster, keep_data: bool) -> Result<()> {
     for topic in cluster.topics().await?.keys() {
-        let data = DataSet::ALL.iter().any(|data| data.topic() == topic);
-        if !topic.starts_with("__") && !(keep_data && data) {
+        let data = keep_data && DataSet::ALL.iter().any(|data| data.topic() == topic);
+        if !data && !topic.starts_with("__") {
             cluster.delete_topic(topic).await?;
         }
     }

@@ -44,7 +44,7 @@ pub(crate) async fn haul(
     let (process, line, records) = (running.process(), progress.clone(), full.records);
     let watched = tokio::task::spawn_blocking(move || {
         let (start_seconds, mut watch) = first(process, &target, topic)?;
-        watch.to_the_end(records, &line)?;
+        watch.until_end(records, &line)?;
         watch.figures(start_seconds, records)
     })
     .await?
@@ -146,7 +146,7 @@ impl Watch {
         })
     }
 
-    fn to_the_end(&mut self, records: u64, progress: &Progress) -> Result<()> {
+    fn until_end(&mut self, records: u64, progress: &Progress) -> Result<()> {
         let records = i64::try_from(records)?;
         loop {
             thread::sleep(INTERVAL);

@@ -7,6 +7,9 @@ use crate::data::DataSet;
 use crate::results::{Haul, HaulRun, Results};
 
 const MIB: f64 = 1024.0 * 1024.0;
+/// Below these, what was on its way when the first record was seen weighs too much.
+const SHORT_SECONDS: f64 = 1.0;
+const SHORT_SHARE: f64 = 0.8;
 
 /// The median of some runs, the least and the most.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,6 +86,8 @@ pub(super) struct Figures {
     pub(super) rss_mib: Spread,
     /// Seconds to the first record.
     pub(super) start: Spread,
+    /// Too little was left to measure when the first record was seen.
+    pub(super) short: bool,
 }
 
 impl Figures {
@@ -100,6 +105,10 @@ impl Figures {
             cpu_whole_us: spread(&|run| run.cpu_whole_seconds / run.records as f64 * 1e6),
             rss_mib: spread(&|run| run.peak_rss_bytes as f64 / MIB),
             start: spread(&|run| run.start_seconds),
+            short: haul
+                .runs
+                .iter()
+                .any(|run| run.seconds < SHORT_SECONDS || run.share < SHORT_SHARE),
         }
     }
 

@@ -145,13 +145,14 @@ fn starts(results: &Results) -> Vec<Goal> {
 }
 
 fn latencies(results: &Results) -> Vec<Goal> {
-    let cases: [(Carrier, &str, fn(&Latency) -> f64, f64); 4] = [
+    type Case = (Carrier, &'static str, fn(&Latency) -> f64, f64);
+    let cases: [Case; 4] = [
         (AtLeastOnce, "p50", |latency| latency.p50_ms, 3.0),
         (AtLeastOnce, "p99", |latency| latency.p99_ms, 20.0),
         (ExactlyOnce, "p50", |latency| latency.p50_ms, 20.0),
         (ExactlyOnce, "p99", |latency| latency.p99_ms, 80.0),
     ];
-    let goal = |(of, name, figure, limit): (Carrier, &str, fn(&Latency) -> f64, f64)| {
+    let goal = |(of, name, figure, limit): Case| {
         let mut all = results.latencies.iter();
         let found = all
             .find(|latency| latency.carrier == Some(of) && latency.rate == 1000)

@@ -80,8 +80,9 @@ pub(super) fn hauls(results: &Results) -> Result<String> {
         for (carrier, figures) in &rows {
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {}{} | {} | {} | {} | {} | {} | {} | {} |",
                 carrier.title(),
+                if figures.short { " \\*" } else { "" },
                 figures.rate,
                 number(figures.mb_per_second.median),
                 figures.cpu_us,
@@ -90,6 +91,11 @@ pub(super) fn hauls(results: &Results) -> Result<String> {
                 figures.rss_mib,
                 figures.start
             )?;
+        }
+        if rows.iter().any(|(_, figures)| figures.short) {
+            text.push_str(
+                "\n\\* Less than 1 s, or less than 80% of the records, came after the first was seen: read \"with start\", or raise `--scale`.\n",
+            );
         }
         let mut against = vec![Carrier::Mm2Tuned];
         if data == DataSet::Random {
