@@ -40,6 +40,11 @@ pub(super) fn preamble(results: &Results) -> Result<String> {
             versions.java
         )?;
     }
+    if results.hauls.iter().any(|haul| haul.scale < 1.0) {
+        text.push_str(
+            "- **Some hauls are at a scale below 1: the JVM is not warm in them, and their ratios flatter Kuroshio.**\n",
+        );
+    }
     writeln!(
         text,
         "- Two clusters of one broker (heap 1 GiB); {PARTITIONS} partitions; medians with (least..most) of all runs.\n\
