@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
 use kuroshio_integration::{Cluster as Kafka, Ledger, Load, pair};
 use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, Settings};
-use kuroshio_wire::{Cluster, ClusterSettings, Join, Stored};
+use kuroshio_wire::{Cluster, Join, Stored};
 
-const WAIT: Duration = Duration::from_secs(60);
+use crate::regions::{WAIT, on_all, settled, wire};
 
 pub(crate) fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Result<Librdkafka> {
     let client = |kafka: &Kafka| ClientSettings {
@@ -109,77 +109,76 @@ pub(crate) fn haul(engine: &mut Librdkafka, next: i64) -> Result<Vec<Fact>> {
     Ok(facts)
 }
 
+/// The topic from its first record, as the pump reads it again after an abort: as a lane with another number.
+fn again(engine: &mut Librdkafka, old: u32, new: u32) -> Result<()> {
+    let lane = spec(new, "tw", "jp", FENCES, 0)?;
+    engine.detach(&[Lane(old)])?;
+    Ok(engine.attach(vec![lane])?)
+}
+
+const FENCES: &str = "engine-fences";
+
 #[tokio::test]
 async fn engine_commits_once_and_its_fences_hold() -> Result<()> {
-    const TOPIC: &str = "engine-fences";
     const COUNT: u64 = 2_000;
     let pair = pair().await?;
     let (tw, jp) = (&pair.tw, &pair.jp);
-    for kafka in [tw, jp] {
-        kafka.create_topic(TOPIC, 1, &[]).await?;
-    }
+    on_all(&[tw, jp], FENCES, 1).await?;
     let ledger = Ledger::new(7);
     let load = Load {
         records: COUNT,
         partitions: 1,
         rate: None,
     };
-    ledger.produce(tw, TOPIC, load).await?;
+    ledger.produce(tw, FENCES, load).await?;
     let end = i64::try_from(COUNT)?;
 
-    let servers = vec![jp.bootstrap().to_owned()];
-    let wire = Cluster::new(ClusterSettings::new(jp.alias(), servers));
     let group = "kuroshio.engine-fences";
-    let membership = member(&wire, group).await?;
+    let membership = member(&wire(jp), group).await?;
 
     // A generation that was never ours: nothing of the transaction counts.
     let mut first = engine(tw, jp, exactly_once("kuroshio.engine-fences"))?;
-    first.attach(vec![spec(0, "tw", "jp", TOPIC, 0)?])?;
+    first.attach(vec![spec(0, "tw", "jp", FENCES, 0)?])?;
     first.begin()?;
     let mut facts = haul(&mut first, end)?;
     let stale = Membership {
         generation: membership.generation + 7,
         ..membership.clone()
     };
-    let ended = first.commit(&commit(&stale, TOPIC, end), &mut facts)?;
+    let ended = first.commit(&commit(&stale, FENCES, end), &mut facts)?;
     ensure!(matches!(&ended, Ended::Aborted { rejoin: true, .. }), "{ended:?}");
-    let partition = TopicPartition::new(TOPIC, 0);
-    let stored = async |what: &str| -> Result<Stored> {
-        let mut all = wire
-            .fetch_offsets(group, Some(std::slice::from_ref(&partition)))
-            .await?;
-        Ok(all.remove(&partition).with_context(|| what.to_owned())??)
-    };
-    ensure!(stored("after the abort").await? == Stored::Nothing);
+    let stored = settled(jp, group, FENCES, 0).await?;
+    ensure!(stored == Stored::Nothing, "{stored:?} after the abort");
 
     // With our own: all of it, once, with the position.
     first.begin()?;
-    first.rewind(&[(Lane(0), at(0))])?;
+    again(&mut first, 0, 1)?;
     let mut facts = haul(&mut first, end)?;
-    let ended = first.commit(&commit(&membership, TOPIC, end), &mut facts)?;
+    let ended = first.commit(&commit(&membership, FENCES, end), &mut facts)?;
     ensure!(ended == Ended::Committed, "{ended:?}");
-    match stored("after the commit").await? {
-        Stored::Offset(offset) => ensure!(offset.offset == end && &*offset.metadata == "1 cluster topic"),
-        other => bail!("{other:?}"),
-    }
+    let stored = settled(jp, group, FENCES, 0).await?;
+    ensure!(
+        matches!(&stored, Stored::Offset(offset) if offset.offset == end && &*offset.metadata == "1 cluster topic"),
+        "{stored:?} after the commit"
+    );
 
     // Another engine takes the transactional id over while the first has a transaction open.
     first.begin()?;
-    first.rewind(&[(Lane(0), at(0))])?;
+    again(&mut first, 1, 2)?;
     let mut facts = haul(&mut first, end)?;
     let second = engine(tw, jp, exactly_once("kuroshio.engine-fences"))?;
-    let ended = first.commit(&commit(&membership, TOPIC, end), &mut facts);
+    let ended = first.commit(&commit(&membership, FENCES, end), &mut facts);
     ensure!(matches!(&ended, Err(EngineError::Fenced(_))), "{ended:?}");
     drop((first, second));
 
     ledger
-        .compare(jp, TOPIC, &[("tw", TOPIC)], WAIT)
+        .compare(jp, FENCES, &[("tw", FENCES)], WAIT)
         .await?
         .assert_exact();
 
     // Back again nothing is copied, and the position passes the aborted records and the markers.
     let mut back = engine(jp, tw, Delivery::AtLeastOnce)?;
-    back.attach(vec![spec(0, "jp", "tw", TOPIC, 0)?])?;
+    back.attach(vec![spec(0, "jp", "tw", FENCES, 0)?])?;
     let deadline = Instant::now() + WAIT;
     let (mut facts, mut next) = (Vec::new(), 0);
     while back.high_watermark(Lane(0)).is_none_or(|high| next < high) {

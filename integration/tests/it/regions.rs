@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use kuroshio_core::types::TopicPartition;
 use kuroshio_integration::{Cluster, Kuroshio, Ledger, Pair, until};
-use kuroshio_wire::{ClusterSettings, Isolation, OffsetAt, Stored};
+use kuroshio_wire::{ClusterSettings, GroupOffset, Isolation, OffsetAt, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -24,6 +24,14 @@ pub(crate) fn clusters(all: &[&Cluster]) -> Value {
         (cluster.alias().to_owned(), settings)
     };
     Value::Object(all.iter().map(entry).collect())
+}
+
+/// Creates a topic on each of these clusters.
+pub(crate) async fn on_all(all: &[&Cluster], topic: &str, partitions: i32) -> Result<()> {
+    for cluster in all {
+        cluster.create_topic(topic, partitions, &[]).await?;
+    }
+    Ok(())
 }
 
 /// Both flows of the pair, called `<name>-tw-jp` and `<name>-jp-tw` so that no two tests share a group, for the
@@ -150,6 +158,46 @@ pub(crate) async fn position(kafka: &Cluster, group: &str, topic: &str, partitio
     Ok(all
         .remove(&partition)
         .context("the partition is not in the answer")??)
+}
+
+/// What `group` has stored for a partition once no transaction holds another position.
+///
+/// An ended transaction is no settled one: `EndTxn` is answered before the marker lies in `__consumer_offsets`, and
+/// until then a stable fetch says `UNSTABLE_OFFSET_COMMIT`.
+pub(crate) async fn settled(kafka: &Cluster, group: &str, topic: &str, partition: i32) -> Result<Stored> {
+    let what = format!(
+        "a settled position of {topic}-{partition} in {group} on {}",
+        kafka.alias()
+    );
+    until(WAIT, &what, || async {
+        match position(kafka, group, topic, partition).await {
+            Ok(Stored::Unstable) => Err("UNSTABLE_OFFSET_COMMIT".to_owned()),
+            Ok(stored) => Ok(stored),
+            Err(why) => Err(format!("{why:#}")),
+        }
+    })
+    .await
+}
+
+/// Waits until `group` has a settled position for a partition, and gives it.
+pub(crate) async fn until_stored(
+    kafka: &Cluster,
+    group: &str,
+    topic: &str,
+    partition: i32,
+) -> Result<GroupOffset> {
+    let what = format!(
+        "a position of {topic}-{partition} in {group} on {}",
+        kafka.alias()
+    );
+    until(WAIT, &what, || async {
+        match position(kafka, group, topic, partition).await {
+            Ok(Stored::Offset(offset)) => Ok(offset),
+            Ok(other) => Err(format!("{other:?}")),
+            Err(why) => Err(format!("{why:#}")),
+        }
+    })
+    .await
 }
 
 /// All committed records of a topic, each partition in order, up to its end.

@@ -12,14 +12,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use kuroshio_core::types::TopicPartition;
 use kuroshio_integration::{Cluster as Kafka, Spec};
-use kuroshio_wire::{Cluster, ClusterSettings, Error, GroupOffset, Join, Joined, KafkaCode, Stored};
-
-const WAIT: Duration = Duration::from_secs(30);
-
-fn wire(kafka: &Kafka) -> Cluster {
-    let servers = kafka.bootstrap().split(',').map(str::to_owned).collect();
-    Cluster::new(ClusterSettings::new(kafka.alias(), servers))
-}
+use kuroshio_wire::{Cluster, Error, GroupOffset, Join, Joined, KafkaCode, Stored};
 
 fn join(group: &str, instance: &str, member: Option<&Arc<str>>) -> Join {
     Join {

@@ -12,7 +12,8 @@ use kuroshio_wire::{
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::{WAIT, at, join, refusal, stored, sync, wire};
+use super::{at, join, refusal, stored, sync};
+use crate::regions::{WAIT, wire};
 
 /// A broker dies: leaders, coordinators and perhaps the controller move, and calls follow them.
 #[tokio::test]
@@ -24,20 +25,16 @@ async fn the_death_of_a_broker_is_survived() -> Result<()> {
     kafka.create_topic(topic, 6, &[]).await?;
     let partitions: Vec<_> = (0..6).map(|number| TopicPartition::new(topic, number)).collect();
     // Each of the three hears of the topic in its own time; a call says at once what the broker asked knows.
-    until(
-        Duration::from_secs(60),
-        "all brokers to know the topic",
-        || async {
-            let wanted = partitions
-                .iter()
-                .map(|partition| (partition.clone(), OffsetAt::Latest));
-            let listed = cluster.list_offsets(wanted, Isolation::ReadCommitted).await;
-            match listed.into_values().find_map(Result::err) {
-                None => Ok(()),
-                Some(error) => Err(error.to_string()),
-            }
-        },
-    )
+    until(WAIT, "all brokers to know the topic", || async {
+        let wanted = partitions
+            .iter()
+            .map(|partition| (partition.clone(), OffsetAt::Latest));
+        let listed = cluster.list_offsets(wanted, Isolation::ReadCommitted).await;
+        match listed.into_values().find_map(Result::err) {
+            None => Ok(()),
+            Some(error) => Err(error.to_string()),
+        }
+    })
     .await?;
     for (alive, offset) in [(3, 10), (2, 20)] {
         let wanted = partitions

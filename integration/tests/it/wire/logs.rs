@@ -10,7 +10,8 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::{WAIT, stored, wire};
+use super::stored;
+use crate::regions::{WAIT, wire};
 
 #[tokio::test]
 async fn offsets() -> Result<()> {

@@ -10,7 +10,8 @@ use kuroshio_integration::{Cluster as Kafka, pair, until};
 use kuroshio_wire::{Class, Cluster, Committer, Joined, KafkaCode, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::{WAIT, at, join, refusal, stored, sync, wire};
+use super::{at, join, refusal, stored, sync};
+use crate::regions::{WAIT, wire};
 
 #[tokio::test]
 async fn members_come_and_go() -> Result<()> {
@@ -89,11 +90,20 @@ pub(super) async fn static_members(kafka: &Kafka) -> Result<()> {
     for membership in [&back.membership, &b.membership, &b.membership] {
         cluster.leave_group(membership).await?;
     }
-    ensure!(&*cluster.describe_group(&group.into()).await?.state == "Empty");
+    until_state(&cluster, group, "Empty").await?;
     let mut deleted = cluster.delete_groups(&[group.into()]).await;
     deleted.remove(group).context("no outcome")??;
-    ensure!(&*cluster.describe_group(&group.into()).await?.state == "Dead");
-    Ok(())
+    until_state(&cluster, group, "Dead").await
+}
+
+async fn until_state(cluster: &Cluster, group: &str, state: &str) -> Result<()> {
+    until(WAIT, &format!("{group} to be {state}"), || async {
+        match cluster.describe_group(&group.into()).await {
+            Ok(described) if &*described.state == state => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
 }
 
 async fn as_administrators_see_it(cluster: &Cluster, group: &str) -> Result<()> {

@@ -8,7 +8,8 @@ use kuroshio_wire::{
     Class, Cluster, ConfigChange, ConfigSource, CreatedTopic, Error, KafkaCode, NewTopic, TopicId, Topics,
 };
 
-use super::{WAIT, refusal, wire};
+use super::refusal;
+use crate::regions::{WAIT, wire};
 
 #[tokio::test]
 async fn topics_are_created_grown_and_deleted() -> Result<()> {
@@ -35,7 +36,11 @@ pub(super) async fn life_of_a_topic(kafka: &Kafka) -> Result<()> {
         "{text}"
     );
     ensure!(refusal(create(&cluster, &topic, -1).await) == Some(KafkaCode::TopicAlreadyExists));
-    is_told(&cluster, kafka, &topic, created.id).await?;
+    // The controller has made it; brokers hear of it in their own time.
+    until(WAIT, "the topic to be told", || {
+        is_told(&cluster, kafka, &topic, created.id)
+    })
+    .await?;
 
     ensure!(grow(&cluster, &topic, 5).await.is_ok());
     ensure!(refusal(grow(&cluster, &topic, 3).await) == Some(KafkaCode::InvalidPartitions));
