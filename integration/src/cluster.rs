@@ -217,7 +217,7 @@ impl Cluster {
         .await
     }
 
-    /// Deletes a topic.
+    /// Deletes a topic and waits until it is gone: one of the same name that is made at once could be taken for it.
     ///
     /// # Errors
     /// When the cluster refuses.
@@ -225,7 +225,18 @@ impl Cluster {
         for result in self.admin()?.delete_topics(&[name], &options()).await? {
             result.map_err(|(topic, code)| anyhow::anyhow!("deleting {topic} on {}: {code}", self.alias))?;
         }
-        Ok(())
+        until(
+            REQUEST,
+            &format!("{name} to be gone from {}", self.alias),
+            || async {
+                match self.topics().await {
+                    Ok(topics) if !topics.contains_key(name) => Ok(()),
+                    Ok(_) => Err("it is there".to_owned()),
+                    Err(why) => Err(format!("{why:#}")),
+                }
+            },
+        )
+        .await
     }
 
     /// All topics with the number of their partitions that have a leader.
@@ -358,16 +369,38 @@ impl Cluster {
         Ok(out)
     }
 
-    /// Adds ACLs with the words of `kafka-acls`, e.g.
-    /// `["--deny-principal", "User:*", "--operation", "Write", "--topic", "locked"]`.
+    /// Adds an ACL with the words of `kafka-acls`, in this order: who, `User:*`, `--operation`, which, and the
+    /// resource, e.g. `["--deny-principal", "User:*", "--operation", "Write", "--topic", "locked"]`. Waits until
+    /// the broker, which hears of it after the controller, holds to it.
     ///
     /// # Errors
     /// When the cluster refuses; it must have been started [`Spec::with_acls`].
     pub async fn acl(&self, rule: &[&str]) -> Result<()> {
+        const TOOL: &str = "org.apache.kafka.tools.AclCommand";
+        let [principal, _, _, operation, resource @ ..] = rule else {
+            bail!("no ACL: {rule:?}");
+        };
         let args: Vec<_> = ["--add", "--force"].iter().chain(rule).copied().collect();
-        let out = self.tool("org.apache.kafka.tools.AclCommand", &args).await?;
+        let out = self.tool(TOOL, &args).await?;
         ensure!(out.contains("Adding ACLs"), "no ACL was added: {out}");
-        Ok(())
+        let permission = if *principal == "--deny-principal" {
+            "DENY"
+        } else {
+            "ALLOW"
+        };
+        let entry = format!(
+            "operation={}, permissionType={permission}",
+            operation.to_uppercase()
+        );
+        let list: Vec<_> = ["--list"].iter().chain(resource).copied().collect();
+        until(REQUEST, &format!("{rule:?} on {}", self.alias), || async {
+            match self.tool(TOOL, &list).await {
+                Ok(out) if out.contains(&entry) => Ok(()),
+                Ok(out) => Err(out),
+                Err(why) => Err(format!("{why:#}")),
+            }
+        })
+        .await
     }
 }
 

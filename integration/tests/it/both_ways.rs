@@ -9,7 +9,7 @@ use rdkafka::message::{Headers, Message, OwnedHeaders, OwnedMessage};
 use serde_json::json;
 
 use crate::regions::{
-    WAIT, assert_exact, both_ways, clusters, cpu_seconds, headers, read, stay_silent, until_copied,
+    WAIT, assert_exact, both_ways, clusters, cpu_seconds, headers, on_all, read, stay_silent, until_copied,
     until_there, write,
 };
 
@@ -43,9 +43,7 @@ async fn everything_arrives_once_and_then_there_is_silence() -> Result<()> {
     let (ledger, records) = (Ledger::new(10), records()?);
     let topics = [("both.orders", 3), ("both.payments", 4)];
     for (topic, partitions) in topics {
-        for cluster in [&pair.tw, &pair.jp] {
-            cluster.create_topic(topic, partitions, &[]).await?;
-        }
+        on_all(&[&pair.tw, &pair.jp], topic, partitions).await?;
         half(pair, &ledger, topic, partitions, records / 4).await?;
     }
     let started = Instant::now();
@@ -99,8 +97,7 @@ async fn at_least_once_loses_nothing_and_keeps_order() -> Result<()> {
     let pair = pair().await?;
     let ledger = Ledger::new(11);
     let topic = "once-or-more.orders";
-    pair.tw.create_topic(topic, 3, &[]).await?;
-    pair.jp.create_topic(topic, 3, &[]).await?;
+    on_all(&[&pair.tw, &pair.jp], topic, 3).await?;
     half(pair, &ledger, topic, 3, 3_000).await?;
     let mut config = both_ways(pair, "once-or-more", &["once-or-more[.].*"]);
     config["defaults"]["delivery"] = json!("at_least_once");
@@ -137,8 +134,8 @@ async fn names_change_by_prefix_and_rename() -> Result<()> {
         rate: None,
     };
     pair.tw.create_topic("naming.old", 3, &[]).await?;
+    on_all(&[&pair.tw, &pair.jp], "naming.plain", 3).await?;
     for cluster in [&pair.tw, &pair.jp] {
-        cluster.create_topic("naming.plain", 3, &[]).await?;
         ledger.produce(cluster, "naming.plain", load).await?;
     }
     ledger.produce(&pair.tw, "naming.old", load).await?;
@@ -276,8 +273,8 @@ async fn a_ring_of_three_relays_and_falls_silent() -> Result<()> {
         partitions: 3,
         rate: None,
     };
+    on_all(&all, topic, 3).await?;
     for cluster in all {
-        cluster.create_topic(topic, 3, &[]).await?;
         ledger.produce(cluster, topic, load).await?;
     }
     let flow = |source: &str, target: &str| json!({ "name": format!("ring-{source}-{target}"), "source": source, "target": target });

@@ -189,7 +189,7 @@ async fn planted_faults_are_found() -> Result<()> {
         write(&clusters.jp, &copy, &records)?;
         // A lost record is waited for until the time is up.
         let within = if fault.name == "lost" {
-            Duration::from_secs(3)
+            Duration::from_secs(10)
         } else {
             WAIT
         };

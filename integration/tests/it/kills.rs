@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
-use kuroshio_integration::{Kuroshio, Ledger, Load, Pair, pair};
+use kuroshio_integration::{Kuroshio, Ledger, Load, Pair, pair, until};
 use serde_json::{Value, json};
 
-use crate::regions::{WAIT, assert_exact, both_ways, seat, stay_silent, until_status};
+use crate::regions::{WAIT, assert_exact, both_ways, on_all, seat, stay_silent, until_status};
 
 /// Longest wait for all to arrive after the last fault: a session timeout and what piled up.
 const HEAL: Duration = Duration::from_secs(90);
@@ -57,19 +57,53 @@ async fn under_load(
     tokio::try_join!(load, faults).map(drop)
 }
 
-async fn topics(pair: &Pair, topic: &str, partitions: i32) -> Result<()> {
-    pair.tw.create_topic(topic, partitions, &[]).await?;
-    pair.jp.create_topic(topic, partitions, &[]).await
+/// What both stories begin with: a topic on both sides, and one process that runs both flows.
+struct Scene {
+    pair: &'static Pair,
+    ledger: Ledger,
+    topic: String,
+    rng: Rng,
+    config: Value,
+    flows: [String; 2],
+    first: Kuroshio,
+}
+
+async fn scene(name: &str, seed: u64, partitions: i32) -> Result<Scene> {
+    let pair = pair().await?;
+    let topic = format!("{name}.orders");
+    on_all(&[&pair.tw, &pair.jp], &topic, partitions).await?;
+    let config = both_ways(pair, name, &[&format!("{name}[.].*")]);
+    let mut first = instance(&config, &format!("{name}-a"))?;
+    first.ready(WAIT).await?;
+    Ok(Scene {
+        pair,
+        ledger: Ledger::new(seed),
+        topic,
+        rng: rng(name)?,
+        config,
+        flows: [format!("{name}-tw-jp"), format!("{name}-jp-tw")],
+        first,
+    })
+}
+
+/// A process of its own instance for the flows of a test.
+fn instance(config: &Value, name: &str) -> Result<Kuroshio> {
+    let mut config = config.clone();
+    config["instance"] = json!(name);
+    Kuroshio::run(config)
 }
 
 #[tokio::test]
 async fn killed_ten_times_under_load() -> Result<()> {
-    let pair = pair().await?;
-    let (ledger, topic) = (Ledger::new(20), "kills.orders");
-    let mut rng = rng("killed_ten_times_under_load")?;
-    topics(pair, topic, 4).await?;
-    let mut process = Kuroshio::run(both_ways(pair, "kills", &["kills[.].*"]))?;
-    process.ready(WAIT).await?;
+    let Scene {
+        pair,
+        ledger,
+        topic,
+        mut rng,
+        first: mut process,
+        ..
+    } = scene("kills", 20, 4).await?;
+    let topic = &*topic;
     let kills = async {
         for kill in 1..=10 {
             // The moment of the kill is the input of this test: from before the first join to full flow.
@@ -87,28 +121,23 @@ async fn killed_ten_times_under_load() -> Result<()> {
     stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await
 }
 
-/// A process of its own instance for the flows of a test.
-fn instance(config: &Value, name: &str) -> Result<Kuroshio> {
-    let mut config = config.clone();
-    config["instance"] = json!(format!("rebalanced-{name}"));
-    Kuroshio::run(config)
-}
-
 #[tokio::test]
 async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
-    let pair = pair().await?;
-    let (ledger, topic) = (Ledger::new(21), "rebalanced.orders");
-    let mut rng = rng("rebalanced_ten_times_between_two_instances")?;
-    topics(pair, topic, 6).await?;
-    let config = both_ways(pair, "rebalanced", &["rebalanced[.].*"]);
-    let flows = ["rebalanced-tw-jp", "rebalanced-jp-tw"];
-    let mut first = instance(&config, "a")?;
-    first.ready(WAIT).await?;
-    let mut second = instance(&config, "b")?;
+    let Scene {
+        pair,
+        ledger,
+        topic,
+        mut rng,
+        config,
+        flows,
+        mut first,
+    } = scene("rebalanced", 21, 6).await?;
+    let topic = &*topic;
+    let mut second = instance(&config, "rebalanced-b")?;
     let moves = async {
         for round in 0..5 {
             // One rebalance: the second instance takes its part of the slots.
-            for flow in flows {
+            for flow in &flows {
                 let has_slots =
                     |flow: &Value| flow["slots"].as_array().is_some_and(|slots| !slots.is_empty());
                 until_status(&mut second, flow, WAIT, has_slots)
@@ -136,7 +165,7 @@ async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
                     );
                 }
             }
-            for flow in flows {
+            for flow in &flows {
                 let has_all = |flow: &Value| {
                     flow["slots"]
                         .as_array()
@@ -156,9 +185,18 @@ async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
         .await
         .with_context(|| first.log_tail() + &second.log_tail())?;
     stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await?;
-    for flow in flows {
-        let (a, b) = (seat(&first, flow).await?, seat(&second, flow).await?);
-        ensure!(a.0 + b.0 == ALL_SLOTS && a.1 == b.1, "{a:?} {b:?}");
+    for flow in &flows {
+        // The second one's last rebalance may still be under way.
+        until(WAIT, "two seats of one generation", || async {
+            let seats = tokio::try_join!(seat(&first, flow), seat(&second, flow));
+            let (a, b) = seats.map_err(|why| format!("{why:#}"))?;
+            if a.0 + b.0 == ALL_SLOTS && a.1 == b.1 {
+                Ok(())
+            } else {
+                Err(format!("{a:?} {b:?}"))
+            }
+        })
+        .await?;
     }
     Ok(())
 }

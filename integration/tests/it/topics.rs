@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use kuroshio_integration::{Kuroshio, Ledger, Load, Pair, pair, until};
-use kuroshio_wire::{Committer, GroupOffset, Stored};
+use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, Pair, pair, until};
+use kuroshio_wire::{Committer, ConfigSource, GroupOffset, Stored};
 use rdkafka::message::{Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
 use crate::regions::{
-    WAIT, assert_exact, both_ways, names, one_way, position, settled, stay_silent, until_copied,
+    WAIT, assert_exact, both_ways, names, on_all, one_way, position, settled, stay_silent, until_copied,
     until_status, until_stored, until_there, wire, write,
 };
 
@@ -24,6 +24,23 @@ const FEW: Load = Load {
 async fn arrived(pair: &Pair, ledger: &Ledger, topic: &str, process: &Kuroshio) -> Result<()> {
     let report = ledger.compare(&pair.jp, topic, &[("tw", topic)], WAIT).await?;
     ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
+    Ok(())
+}
+
+/// The topic itself is configured so; what it has from its broker does not count.
+async fn has_configs(kafka: &Cluster, topic: &str, expected: &[(&str, &str)]) -> Result<()> {
+    let mut all = wire(kafka).topic_configs(&names(&[topic]), None).await?;
+    let told = all.remove(topic).context("no answer")??;
+    for (key, value) in expected {
+        let entry = told.iter().find(|entry| &*entry.key == *key);
+        ensure!(
+            entry.is_some_and(|entry| {
+                entry.value.as_deref() == Some(*value) && entry.source == ConfigSource::Topic
+            }),
+            "{topic} on {}: {key} is not {value}: {entry:?}",
+            kafka.alias()
+        );
+    }
     Ok(())
 }
 
@@ -44,19 +61,46 @@ async fn a_topic_that_appears_is_made_and_grows() -> Result<()> {
     until_there(&pair.jp, topic, 1)
         .await
         .with_context(|| process.log_tail())?;
-    let mut all = wire(&pair.jp).topic_configs(&names(&[topic]), None).await?;
-    let copied = all.remove(topic).context("no answer")??;
-    let value = |key: &str| {
-        let entry = copied.iter().find(|entry| &*entry.key == key);
-        entry.and_then(|entry| entry.value.as_deref()).map(str::to_owned)
-    };
-    for (key, expected) in [
+    let given = [
         ("cleanup.policy", "delete"),
         ("retention.ms", "123456789"),
         ("max.message.bytes", "2001024"),
-    ] {
-        ensure!(value(key).as_deref() == Some(expected), "{key}: {:?}", value(key));
-    }
+    ];
+    has_configs(&pair.jp, topic, &given)
+        .await
+        .with_context(|| process.log_tail())?;
+
+    // Set on the source and on no broker: each value is the topic's own, and came with its creation.
+    let compacted = "appears.compacted";
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "zstd"),
+        ("max.message.bytes", "3000000"),
+        ("retention.ms", "98765432"),
+        ("retention.bytes", "87654321"),
+        ("delete.retention.ms", "76543210"),
+        ("min.compaction.lag.ms", "6543"),
+    ];
+    pair.tw.create_topic(compacted, 2, &configs).await?;
+    until(WAIT, "the compacted topic on jp", || async {
+        match pair.jp.topics().await {
+            Ok(topics) if topics.get(compacted) == Some(&2) => Ok(()),
+            other => Err(format!(
+                "{:?}",
+                other.map(|topics| topics.get(compacted).copied())
+            )),
+        }
+    })
+    .await
+    .with_context(|| process.log_tail())?;
+    // A record grows by its tag.
+    let given = configs.map(|(key, value)| match key {
+        "max.message.bytes" => (key, "3001024"),
+        _ => (key, value),
+    });
+    has_configs(&pair.jp, compacted, &given)
+        .await
+        .with_context(|| process.log_tail())?;
 
     // Two partitions more: what lies in them before they are seen is copied too.
     for (_, outcome) in wire(&pair.tw).create_partitions(&[(topic.into(), 5)]).await? {
@@ -203,9 +247,7 @@ async fn tombstones_of_compacted_topics_and_aborted_transactions() -> Result<()>
 async fn a_stop_drains_and_a_restart_goes_on_at_once() -> Result<()> {
     let pair = pair().await?;
     let (ledger, topic) = (Ledger::new(53), "restarts.orders");
-    for cluster in [&pair.tw, &pair.jp] {
-        cluster.create_topic(topic, 3, &[]).await?;
-    }
+    on_all(&[&pair.tw, &pair.jp], topic, 3).await?;
     let mut process = Kuroshio::run(both_ways(pair, "restarts", &["restarts[.].*"]))?;
     process.ready(WAIT).await?;
     let load = Load {
@@ -332,9 +374,7 @@ async fn positions_are_named_copied_and_healed() -> Result<()> {
 async fn another_cluster_under_a_known_alias_stops_its_partitions() -> Result<()> {
     let pair = pair().await?;
     let (topic, group) = ("alias.orders", "kuroshio.alias-tw-jp");
-    for cluster in [&pair.tw, &pair.jp] {
-        cluster.create_topic(topic, 1, &[]).await?;
-    }
+    on_all(&[&pair.tw, &pair.jp], topic, 1).await?;
     write(&pair.tw, (topic, 0), (b"k", Some(b"v")), OwnedHeaders::new()).await?;
     // As a flow left them that knew another cluster as tw.
     let position = GroupOffset {

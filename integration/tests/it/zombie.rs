@@ -3,13 +3,20 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use kuroshio_integration::{Kuroshio, Ledger, Load, pair, until};
+use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, Spec, pair, until};
+use kuroshio_wire::{Isolation, OffsetAt, TransactionDescription};
 use serde_json::{Value, json};
 
-use crate::regions::{WAIT, assert_exact, ends, one_way, position, stay_silent, until_status};
+use crate::regions::{
+    WAIT, assert_exact, both_ways, clusters, ends, on_all, one_way, stay_silent, until_status, until_stored,
+    wire,
+};
 
-/// Promised: a new owner works this soon after it took slots over.
-const WORKS_WITHIN: Duration = Duration::from_secs(3);
+const TOPIC: &str = "zombie.orders";
+const FLOW: &str = "zombie-tw-jp";
+const GROUP: &str = "kuroshio.zombie-tw-jp";
+/// Group instance and transactional id of the only pump of the process that stands still.
+const OLD: &str = "kuroshio.zombie-tw-jp.zombie-old.0";
 
 fn has_all_slots(flow: &Value) -> bool {
     let all = usize::from(kuroshio_core::slots::SLOT_COUNT);
@@ -18,44 +25,47 @@ fn has_all_slots(flow: &Value) -> bool {
 
 #[tokio::test]
 async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
-    let pair = pair().await?;
-    let (ledger, topic, flow) = (Ledger::new(30), "zombie.orders", "zombie-tw-jp");
-    for cluster in [&pair.tw, &pair.jp] {
-        cluster.create_topic(topic, 3, &[]).await?;
-    }
+    // Here no transaction times out before the test does: what an orphan holds is released by the new owner or not
+    // at all.
+    let patient = Spec::new("jp").setting(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        "3600000",
+    );
+    let (pair, jp) = tokio::try_join!(pair(), Cluster::start(patient))?;
+    let ledger = Ledger::new(30);
+    on_all(&[&pair.tw, &jp], TOPIC, 3).await?;
+    let load = |records, rate| Load {
+        records,
+        partitions: 3,
+        rate,
+    };
     let mut config = one_way(pair, "zombie", &["zombie[.].*"]);
+    config["clusters"] = clusters(&[&pair.tw, &jp]);
+    config["defaults"]["pumps"] = json!(1);
+    config["defaults"]["commit_interval"] = json!("1s");
     config["instance"] = json!("zombie-old");
     let mut old = Kuroshio::run(config.clone())?;
     old.ready(WAIT).await?;
-    let load = Load {
-        records: 25_000,
-        partitions: 3,
-        rate: Some(1_000),
+    config["instance"] = json!("zombie-new");
+    let mut new = Kuroshio::run(config)?;
+    let has_some = |flow: &Value| flow["slots"].as_array().is_some_and(|slots| !slots.is_empty());
+    until_status(&mut new, FLOW, WAIT, has_some).await?;
+
+    // So much at once that a transaction lasts as long as the commit interval.
+    let backlog = ledger.produce(&pair.tw, TOPIC, load(100_000, None));
+    let frozen = async {
+        frozen_in_transaction(&old, &jp)
+            .await
+            .with_context(|| old.log_tail())
     };
+    let ((), held) = tokio::try_join!(backlog, frozen)?;
+    println!("frozen with {held:?}");
     let story = async {
-        // Under way: records of an open transaction lie in the target's log when it stands still.
-        until(WAIT, "the first records", || async {
-            let there = ends(&pair.jp, &[topic]).await.map_err(|why| why.to_string())?;
-            if there.values().all(|end| *end > 100) {
-                Ok(())
-            } else {
-                Err(format!("{there:?}"))
-            }
-        })
-        .await
-        .with_context(|| old.log_tail())?;
-        old.freeze()?;
-        config["instance"] = json!("zombie-new");
-        let mut new = Kuroshio::run(config)?;
-        until_status(&mut new, flow, WAIT, has_all_slots).await?;
+        until_status(&mut new, FLOW, WAIT, has_all_slots).await?;
         let taken = Instant::now();
-        let before = until(WAIT, "stable positions", || async {
-            positions(pair, topic).await.map_err(|why| why.to_string())
-        })
-        .await
-        .with_context(|| new.log_tail())?;
+        let before = positions(&jp).await.with_context(|| new.log_tail())?;
         until(WAIT, "positions to move", || async {
-            let now = positions(pair, topic).await.map_err(|why| why.to_string())?;
+            let now = positions(&jp).await.map_err(|why| format!("{why:#}"))?;
             if now.iter().zip(&before).all(|(now, before)| now > before) {
                 Ok(())
             } else {
@@ -64,64 +74,87 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
         })
         .await
         .with_context(|| new.log_tail())?;
-        // /status is half a second old at most.
-        let works = taken.elapsed();
-        println!("the new owner works {works:?} after it took the slots over");
-        ensure!(works < WORKS_WITHIN, "{works:?}\n{}", new.log_tail());
-        old.thaw()?;
-        anyhow::Ok(new)
+        // Promised: 3 s. That it works at all shows the release, so how fast it was is told and not asserted.
+        println!(
+            "the new owner works {:?} after it took the slots over",
+            taken.elapsed()
+        );
+        let released = wire(&jp).describe_transaction(OLD).await?;
+        ensure!(
+            &*released.state != "Ongoing" && released.producer.epoch > held.producer.epoch,
+            "{released:?}, before {held:?}"
+        );
+        anyhow::Ok(())
     };
-    let produce = ledger.produce(&pair.tw, topic, load);
-    let ((), mut new) = tokio::try_join!(produce, story)?;
-    let report = ledger.compare(&pair.jp, topic, &[("tw", topic)], WAIT).await?;
-    ensure!(
-        report.is_exact(),
-        "{report}\n{}\n{}",
-        old.log_tail(),
-        new.log_tail()
-    );
-    stay_silent(&[&pair.jp], &[topic], Duration::from_secs(3)).await?;
+    let produce = ledger.produce(&pair.tw, TOPIC, load(25_000, Some(1_000)));
+    tokio::try_join!(produce, story)?;
 
-    // The woken one is a member again, or has said why it went.
-    until(WAIT, "the zombie to join or to go", || async {
-        match old.get("/readyz").await {
-            Ok((200, _)) => Ok(()),
-            Ok((code, body)) => Err(format!("{code} {body}")),
-            Err(_) if old.log_tail().contains("fenced") => Ok(()),
-            Err(why) => Err(format!("{why:#}")),
-        }
-    })
-    .await
-    .with_context(|| old.log_tail())?;
-    ledger
-        .produce(
-            &pair.tw,
-            topic,
-            Load {
-                records: 1_000,
-                partitions: 3,
-                rate: None,
-            },
-        )
-        .await?;
-    let report = ledger.compare(&pair.jp, topic, &[("tw", topic)], WAIT).await?;
+    // Its transactional id is taken over, and the transaction in its hands cannot end without asking: it must go.
+    old.thaw()?;
+    let ended = old.exited(WAIT).await?;
+    let said = old.log_tail();
     ensure!(
-        report.is_exact(),
-        "{report}\n{}\n{}",
-        old.log_tail(),
-        new.log_tail()
+        ended.code() == Some(1) && said.contains("fenced"),
+        "{ended}\n{said}"
     );
+    for records in [0, 1_000] {
+        if records > 0 {
+            ledger.produce(&pair.tw, TOPIC, load(records, None)).await?;
+        }
+        let report = ledger.compare(&jp, TOPIC, &[("tw", TOPIC)], WAIT).await?;
+        ensure!(report.is_exact(), "{report}\n{said}\n{}", new.log_tail());
+    }
+    stay_silent(&[&jp], &[TOPIC], Duration::from_secs(3)).await?;
     new.ready(WAIT).await
 }
 
-/// The flow's positions, read stable; `None` where a transaction is open.
-async fn positions(pair: &kuroshio_integration::Pair, topic: &str) -> Result<Vec<i64>> {
+/// Stops the process in a transaction that has records in the target's log and no positions yet, and tells what the
+/// coordinator knows of it. Such a transaction cannot end any more by what is under way: the process asks to end
+/// it only after it has the answer to its positions.
+async fn frozen_in_transaction(old: &Kuroshio, jp: &Cluster) -> Result<TransactionDescription> {
+    until(WAIT, "an open transaction with records", || async {
+        old.freeze().map_err(|why| why.to_string())?;
+        let seen = match open_transaction(jp).await {
+            Ok(Ok(open)) => return Ok(open),
+            Ok(Err(other)) => other,
+            Err(why) => format!("{why:#}"),
+        };
+        old.thaw().map_err(|why| why.to_string())?;
+        Err(seen)
+    })
+    .await
+}
+
+/// The old process's transaction if it is as wanted, or what it is instead.
+async fn open_transaction(jp: &Cluster) -> Result<Result<TransactionDescription, String>> {
+    let cluster = wire(jp);
+    let described = cluster.describe_transaction(OLD).await?;
+    let partitions = &described.partitions;
+    let without_positions = !partitions.is_empty() && partitions.iter().all(|p| &*p.topic == TOPIC);
+    if &*described.state != "Ongoing" || !without_positions {
+        return Ok(Err(format!("{described:?}")));
+    }
+    let written = ends(jp, &[TOPIC]).await?;
+    let all = written
+        .keys()
+        .map(|partition| (partition.clone(), OffsetAt::Latest));
+    let stable = cluster
+        .list_offsets(all.collect::<Vec<_>>(), Isolation::ReadCommitted)
+        .await;
+    for (partition, outcome) in stable {
+        let end = outcome?.map(|end| end.offset);
+        if end < written.get(&partition).copied() {
+            return Ok(Ok(described));
+        }
+    }
+    Ok(Err(format!("{described:?} without records")))
+}
+
+/// The flow's positions.
+async fn positions(jp: &Cluster) -> Result<Vec<i64>> {
     let mut all = Vec::new();
     for partition in 0..3 {
-        match position(&pair.jp, "kuroshio.zombie-tw-jp", topic, partition).await? {
-            kuroshio_wire::Stored::Offset(offset) => all.push(offset.offset),
-            other => anyhow::bail!("partition {partition}: {other:?}"),
-        }
+        all.push(until_stored(jp, GROUP, TOPIC, partition).await?.offset);
     }
     Ok(all)
 }
@@ -130,10 +163,8 @@ async fn positions(pair: &kuroshio_integration::Pair, topic: &str) -> Result<Vec
 async fn of_two_processes_with_one_instance_the_older_goes() -> Result<()> {
     let pair = pair().await?;
     let (ledger, topic) = (Ledger::new(31), "twins.orders");
-    for cluster in [&pair.tw, &pair.jp] {
-        cluster.create_topic(topic, 3, &[]).await?;
-    }
-    let mut config = crate::regions::both_ways(pair, "twins", &["twins[.].*"]);
+    on_all(&[&pair.tw, &pair.jp], topic, 3).await?;
+    let mut config = both_ways(pair, "twins", &["twins[.].*"]);
     config["instance"] = json!("twin");
     let mut older = Kuroshio::run(config.clone())?;
     older.ready(WAIT).await?;
