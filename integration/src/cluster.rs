@@ -1,12 +1,11 @@
 //! Real clusters in containers.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -25,7 +24,7 @@ const CLIENT_PORT: u16 = 9092;
 /// A broker and its controller start in 3 s alone; two cores may be shared with a build.
 const START: Duration = Duration::from_secs(120);
 /// One request to a broker that runs.
-const REQUEST: Duration = Duration::from_secs(20);
+pub(crate) const REQUEST: Duration = Duration::from_secs(20);
 
 /// Kafka's image as testcontainers sees it: it counts as started at once, the harness asks the broker itself.
 #[derive(Debug)]
@@ -281,6 +280,11 @@ impl Cluster {
             .with_context(|| format!("cluster {} has no node {node}", self.alias))
     }
 
+    /// Docker's id of node `node`.
+    pub(crate) fn container(&self, node: usize) -> Result<String> {
+        Ok(self.broker(node)?.id().to_owned())
+    }
+
     /// Stops node `node` (from 1) as a restart does: SIGTERM, up to 30 s.
     ///
     /// # Errors
@@ -338,69 +342,6 @@ impl Cluster {
         let text = [String::from_utf8_lossy(&out), String::from_utf8_lossy(&err)].concat();
         let lines: Vec<_> = text.lines().collect();
         Ok(lines[lines.len().saturating_sub(30)..].join("\n"))
-    }
-
-    /// Runs one of Kafka's own tools in node 1 against this cluster, and gives what it wrote. `class` is as for
-    /// `kafka-run-class.sh`. A tool takes a second or two to start.
-    ///
-    /// # Errors
-    /// When the tool fails; with its output.
-    pub async fn tool(&self, class: &str, args: &[&str]) -> Result<String> {
-        let mut command = Command::new("docker");
-        command.args([
-            "exec",
-            self.broker(1)?.id(),
-            "/opt/kafka/bin/kafka-run-class.sh",
-            class,
-        ]);
-        command.args(["--bootstrap-server", "localhost:9094"]).args(args);
-        let shown = format!("{class} {}", args.join(" "));
-        let ended = tokio::task::spawn_blocking(move || command.output()).await??;
-        let out = [
-            String::from_utf8_lossy(&ended.stdout),
-            String::from_utf8_lossy(&ended.stderr),
-        ]
-        .concat();
-        ensure!(
-            ended.status.success(),
-            "{shown} ended with {}: {out}",
-            ended.status
-        );
-        Ok(out)
-    }
-
-    /// Adds an ACL with the words of `kafka-acls`, in this order: who, `User:*`, `--operation`, which, and the
-    /// resource, e.g. `["--deny-principal", "User:*", "--operation", "Write", "--topic", "locked"]`. Waits until
-    /// the broker, which hears of it after the controller, holds to it.
-    ///
-    /// # Errors
-    /// When the cluster refuses; it must have been started [`Spec::with_acls`].
-    pub async fn acl(&self, rule: &[&str]) -> Result<()> {
-        const TOOL: &str = "org.apache.kafka.tools.AclCommand";
-        let [principal, _, _, operation, resource @ ..] = rule else {
-            bail!("no ACL: {rule:?}");
-        };
-        let args: Vec<_> = ["--add", "--force"].iter().chain(rule).copied().collect();
-        let out = self.tool(TOOL, &args).await?;
-        ensure!(out.contains("Adding ACLs"), "no ACL was added: {out}");
-        let permission = if *principal == "--deny-principal" {
-            "DENY"
-        } else {
-            "ALLOW"
-        };
-        let entry = format!(
-            "operation={}, permissionType={permission}",
-            operation.to_uppercase()
-        );
-        let list: Vec<_> = ["--list"].iter().chain(resource).copied().collect();
-        until(REQUEST, &format!("{rule:?} on {}", self.alias), || async {
-            match self.tool(TOOL, &list).await {
-                Ok(out) if out.contains(&entry) => Ok(()),
-                Ok(out) => Err(out),
-                Err(why) => Err(format!("{why:#}")),
-            }
-        })
-        .await
     }
 }
 

@@ -13,6 +13,7 @@ mod process;
 mod read;
 mod spec;
 mod tally;
+mod tools;
 mod wait;
 
 pub use cluster::{Cluster, Pair, pair};

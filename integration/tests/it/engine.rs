@@ -199,6 +199,47 @@ async fn engine_commits_once_and_its_fences_hold() -> Result<()> {
     Ok(())
 }
 
+/// Rule (e): brokers take a position without generation or member id unfenced, so the engine does not send it.
+#[tokio::test]
+async fn engine_does_not_commit_for_nobody() -> Result<()> {
+    const TOPIC: &str = "engine-nobody";
+    let pair = pair().await?;
+    let (tw, jp) = (&pair.tw, &pair.jp);
+    on_all(&[tw, jp], TOPIC, 1).await?;
+    let load = Load {
+        records: 10,
+        partitions: 1,
+        rate: None,
+    };
+    Ledger::new(9).produce(tw, TOPIC, load).await?;
+    let group = "kuroshio.engine-nobody";
+    let known = member(&wire(jp), group).await?;
+    let nobodies = [
+        Membership {
+            generation: -1,
+            ..known.clone()
+        },
+        Membership {
+            member: "".into(),
+            ..known.clone()
+        },
+    ];
+    for nobody in nobodies {
+        let mut engine = engine(tw, jp, exactly_once("kuroshio.engine-nobody"))?;
+        engine.attach(vec![spec(0, "tw", "jp", TOPIC, 0)?])?;
+        engine.begin()?;
+        let mut facts = haul(&mut engine, 1)?;
+        let ended = engine.commit(&commit(&nobody, TOPIC, 1), &mut facts);
+        ensure!(
+            matches!(&ended, Err(EngineError::Fatal(why)) if why.contains("without membership")),
+            "{nobody:?}: {ended:?}"
+        );
+    }
+    let stored = settled(jp, group, TOPIC, 0).await?;
+    ensure!(stored == Stored::Nothing, "{stored:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn engine_survives_a_refused_record() -> Result<()> {
     const TOPIC: &str = "engine-refused";

@@ -1,0 +1,73 @@
+//! Kafka's own tools, run in a broker's container.
+
+use std::process::Command;
+
+use anyhow::{Result, bail, ensure};
+
+use crate::cluster::{Cluster, REQUEST};
+use crate::wait::until;
+
+impl Cluster {
+    /// Runs one of Kafka's own tools in node 1 against this cluster, and gives what it wrote. `class` is as for
+    /// `kafka-run-class.sh`. A tool takes a second or two to start.
+    ///
+    /// # Errors
+    /// When the tool fails; with its output.
+    pub async fn tool(&self, class: &str, args: &[&str]) -> Result<String> {
+        let mut command = Command::new("docker");
+        command.args([
+            "exec",
+            &self.container(1)?,
+            "/opt/kafka/bin/kafka-run-class.sh",
+            class,
+        ]);
+        command.args(["--bootstrap-server", "localhost:9094"]).args(args);
+        let shown = format!("{class} {}", args.join(" "));
+        let ended = tokio::task::spawn_blocking(move || command.output()).await??;
+        let out = [
+            String::from_utf8_lossy(&ended.stdout),
+            String::from_utf8_lossy(&ended.stderr),
+        ]
+        .concat();
+        ensure!(
+            ended.status.success(),
+            "{shown} ended with {}: {out}",
+            ended.status
+        );
+        Ok(out)
+    }
+
+    /// Adds an ACL with the words of `kafka-acls`, in this order: who, `User:*`, `--operation`, which, and the
+    /// resource, e.g. `["--deny-principal", "User:*", "--operation", "Write", "--topic", "locked"]`. Waits until
+    /// the broker, which hears of it after the controller, holds to it.
+    ///
+    /// # Errors
+    /// When the cluster refuses; it must have been started [`Spec::with_acls`].
+    pub async fn acl(&self, rule: &[&str]) -> Result<()> {
+        const TOOL: &str = "org.apache.kafka.tools.AclCommand";
+        let [principal, _, _, operation, resource @ ..] = rule else {
+            bail!("no ACL: {rule:?}");
+        };
+        let args: Vec<_> = ["--add", "--force"].iter().chain(rule).copied().collect();
+        let out = self.tool(TOOL, &args).await?;
+        ensure!(out.contains("Adding ACLs"), "no ACL was added: {out}");
+        let permission = if *principal == "--deny-principal" {
+            "DENY"
+        } else {
+            "ALLOW"
+        };
+        let entry = format!(
+            "operation={}, permissionType={permission}",
+            operation.to_uppercase()
+        );
+        let list: Vec<_> = ["--list"].iter().chain(resource).copied().collect();
+        until(REQUEST, &format!("{rule:?} on {}", self.alias()), || async {
+            match self.tool(TOOL, &list).await {
+                Ok(out) if out.contains(&entry) => Ok(()),
+                Ok(out) => Err(out),
+                Err(why) => Err(format!("{why:#}")),
+            }
+        })
+        .await
+    }
+}
