@@ -19,7 +19,10 @@ use crate::status::Pulse;
 /// Longest wait in the engine: the liveness probe reads how long ago the loop came round.
 const LOOP: Duration = Duration::from_millis(500);
 
-/// Longest wait before the clients are built anew after a fault.
+/// Longest wait for an engine that gets ready: news are heard in between.
+const OPENING: Duration = Duration::from_millis(10);
+
+/// Shortest and longest wait before clients that never got ready are built anew.
 const REBUILD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// How often the view for status and metrics is renewed.
@@ -96,7 +99,7 @@ pub struct PumpParts<F> {
     pub name: Arc<str>,
     /// The flow's rules.
     pub settings: FlowSettings,
-    /// Builds an engine, ready to use (`exactly_once`: its transactions initialised).
+    /// Builds an engine, which is not open yet.
     pub build: F,
     /// What the slow tasks say.
     pub news: mpsc::Receiver<News>,
@@ -110,7 +113,7 @@ pub struct PumpParts<F> {
     pub pulse: Pulse,
     /// The start of time.
     pub started: Instant,
-    /// Cancelled when the process ends: no engine is waited for any more.
+    /// Cancelled when the process ends: an engine that is not open is waited for no longer.
     pub stop: CancellationToken,
 }
 
@@ -130,13 +133,15 @@ struct Pump<E, F> {
     parts: PumpParts<F>,
     flow: Flow,
     engine: E,
+    /// The engine is ready to move records.
+    open: bool,
+    /// Before the next rebuild; grows until an engine opens.
+    pause: Duration,
     facts: Vec<Fact>,
     /// An order whose task is busy: later orders wait behind it.
     waiting: Option<Errand>,
     pairings: HashMap<Lane, Pairing>,
     viewed: Time,
-    /// Stopped while there was no engine.
-    gone: bool,
 }
 
 /// Runs a pump until it is told to stop; tells `ended` how that went *before* the engine is dropped, because
@@ -145,21 +150,24 @@ pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
     mut parts: PumpParts<F>,
     ended: impl FnOnce(Result<(), PumpError>),
 ) {
-    let engine = match build(&mut parts) {
-        Ok(Some(engine)) => engine,
-        Ok(None) => return ended(Ok(())),
-        Err(error) => return ended(Err(error)),
+    let engine = match (parts.build)() {
+        Ok(engine) => engine,
+        Err(fault) => {
+            let (pump, why) = (Arc::clone(&parts.name), fault.to_string());
+            return ended(Err(PumpError::Halted { pump, why }));
+        }
     };
     let flow = Flow::new(parts.settings.clone());
     let mut pump = Pump {
         parts,
         flow,
         engine,
+        open: false,
+        pause: Duration::ZERO,
         facts: Vec::new(),
         waiting: None,
         pairings: HashMap::new(),
         viewed: Time::default(),
-        gone: false,
     };
     ended(pump.run());
 }
@@ -171,11 +179,17 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             self.parts.pulse.beat();
             self.hear()?;
             self.carry_out()?;
-            if self.gone || (self.flow.is_drained() && self.waiting.is_none()) {
+            // What was open is lost with clients that are gone; the next process copies it again.
+            let given_up = !self.open && self.parts.stop.is_cancelled();
+            if given_up || (self.flow.is_drained() && self.waiting.is_none()) {
                 self.show(true);
                 return Ok(());
             }
-            self.haul()?;
+            if self.open {
+                self.haul()?;
+            } else {
+                self.get_ready()?;
+            }
             self.show(false);
         }
     }
@@ -236,7 +250,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 self.waiting = Some(errand);
                 return Ok(());
             }
-            let Some(order) = self.flow.next_order() else {
+            let Some(order) = self.flow.next_order(self.open) else {
                 return Ok(());
             };
             if let Err(fault) = self.execute(order)? {
@@ -356,6 +370,25 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         Ok(())
     }
 
+    /// Meanwhile a seat is taken and lanes are opened: a restart costs the longer of both, not their sum.
+    fn get_ready(&mut self) -> Result<(), PumpError> {
+        let mut facts = std::mem::take(&mut self.facts);
+        let result = self.engine.open(OPENING, &mut facts);
+        self.take_in(&mut facts);
+        self.facts = facts;
+        self.flow.tick(self.now());
+        match result {
+            Ok(open) => {
+                self.open = open;
+                if open {
+                    self.pause = Duration::ZERO;
+                }
+                Ok(())
+            }
+            Err(fault) => self.mend(fault),
+        }
+    }
+
     fn haul(&mut self) -> Result<(), PumpError> {
         let now = self.now();
         let wake = self.flow.next_wake().map_or(LOOP, |at| at.since(now)).min(LOOP);
@@ -410,12 +443,17 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 why,
             }),
             EngineError::Rebuild(why) => {
-                tracing::warn!(pump = %self.parts.name, why, "building the clients anew");
+                tracing::warn!(pump = %self.parts.name, why, wait_ms = self.pause.as_millis(), "building the clients anew");
                 self.parts.desk.settle(false);
-                match build(&mut self.parts)? {
-                    Some(engine) => self.engine = engine,
-                    // What was open is lost with the old clients; the next process copies it again.
-                    None => self.gone = true,
+                std::thread::sleep(self.pause);
+                self.pause = (self.pause * 2).clamp(REBUILD.0, REBUILD.1);
+                self.open = false;
+                match (self.parts.build)() {
+                    Ok(engine) => self.engine = engine,
+                    Err(fault) => {
+                        let (pump, why) = (Arc::clone(&self.parts.name), fault.to_string());
+                        return Err(PumpError::Halted { pump, why });
+                    }
                 }
                 self.flow.rebuilt(self.now());
                 Ok(())
@@ -454,33 +492,4 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         self.viewed = now;
         self.parts.view.send_replace(self.parts.desk.view(&self.flow));
     }
-}
-
-/// An engine that is ready; `None`: stopped before there was one.
-fn build<E, F: FnMut() -> Result<E, EngineError>>(parts: &mut PumpParts<F>) -> Result<Option<E>, PumpError> {
-    let mut wait = REBUILD.0;
-    while !parts.stop.is_cancelled() {
-        parts.pulse.beat();
-        match (parts.build)() {
-            Ok(engine) => return Ok(Some(engine)),
-            Err(EngineError::Rebuild(why)) => {
-                tracing::warn!(pump = %parts.name, why, wait_ms = wait.as_millis(), "the engine cannot start yet");
-                std::thread::sleep(wait);
-                wait = (wait * 2).min(REBUILD.1);
-            }
-            Err(EngineError::Fenced(why)) => {
-                return Err(PumpError::Fenced {
-                    pump: Arc::clone(&parts.name),
-                    why,
-                });
-            }
-            Err(EngineError::Fatal(why)) => {
-                return Err(PumpError::Halted {
-                    pump: Arc::clone(&parts.name),
-                    why,
-                });
-            }
-        }
-    }
-    Ok(None)
 }

@@ -29,7 +29,10 @@ pub(crate) fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Resu
         memory_bytes: 64 << 20,
         rack: None,
     })?;
-    engine.open(WAIT)?;
+    let end = Instant::now() + WAIT;
+    while !engine.open(Duration::from_millis(100), &mut Vec::new())? {
+        ensure!(Instant::now() < end, "the engine does not open");
+    }
     Ok(engine)
 }
 

@@ -159,7 +159,7 @@ pub struct Commit {
 pub enum Ended {
     /// Records and positions are committed.
     Committed,
-    /// Nothing of it counts; positions must be read again before the lanes are rewound.
+    /// Nothing of it counts; positions must be read again before its lanes are attached anew.
     Aborted {
         /// The cause, in words.
         why: String,
@@ -167,7 +167,7 @@ pub enum Ended {
         rejoin: bool,
     },
     /// It was asked to commit and no answer came: it may have been committed or not. The engine has ended
-    /// its producer; positions must be read again (with require_stable) before the lanes are rewound.
+    /// its producer; positions must be read again (with require_stable) before its lanes are attached anew.
     Unknown {
         /// The cause, in words.
         why: String,
@@ -180,7 +180,7 @@ pub enum EngineError {
     /// Another process uses our transactional id: it owns our work now, so this one must end.
     #[error("fenced: {0}")]
     Fenced(String),
-    /// The clients must be built anew and every lane rewound to its committed position.
+    /// The clients must be built anew and every lane attached at its committed position.
     #[error("{0}")]
     Rebuild(String),
     /// Configuration or authorisation: trying again as it is will not help.
@@ -193,16 +193,16 @@ pub enum EngineError {
 /// In `exactly_once` a transaction is begun by the pump before [`Engine::haul`] may forward; without one
 /// (`at_least_once`) the transaction calls are not used.
 pub trait Engine {
+    /// Gets ready, waiting up to `wait`; `false`: not yet, ask again. In `exactly_once` this takes the transactional
+    /// id over, which ends what a process of before left open. Before it is open no other call is made.
+    fn open(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<bool, EngineError>;
+
     /// Starts to read and forward lanes. A lane's first fact follows a later `haul`.
     fn attach(&mut self, lanes: Vec<LaneSpec>) -> Result<(), EngineError>;
 
-    /// Stops lanes. `Placed` and `Refused` facts about records of theirs that are still in flight follow, unless the
-    /// lane is attached again. Lanes that the engine does not have are passed over.
+    /// Stops lanes. `Placed` and `Refused` facts about records of theirs that are still in flight follow; what is
+    /// read again gets another lane number. Lanes that the engine does not have are passed over.
     fn detach(&mut self, lanes: &[Lane]) -> Result<(), EngineError>;
-
-    /// Reads lanes again from the given offsets. What was read of them and not yet reported is dropped;
-    /// no `Read` or `Placed` fact of before may follow.
-    fn rewind(&mut self, lanes: &[(Lane, Position)]) -> Result<(), EngineError>;
 
     /// Waits up to `wait` for records, forwards what came, and adds facts of all that happened. Returns
     /// early when the waker is used, or when memory for records in flight is used up.
@@ -219,7 +219,7 @@ pub trait Engine {
     fn commit(&mut self, commit: &Commit, facts: &mut Vec<Fact>) -> Result<Ended, EngineError>;
 
     /// Aborts the open transaction and drops everything in flight: no fact about it follows. Lanes that forwarded
-    /// anything in it are silent until they are attached again.
+    /// anything in it are silent from then on: they are detached, and attached under other numbers.
     fn abort(&mut self) -> Result<(), EngineError>;
 
     /// Bytes of records handed to the producer and not yet settled.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
-use kuroshio_core::types::{Lane, Position};
+use kuroshio_core::types::Lane;
 
 use crate::faults;
 use crate::in_flight::InFlight;
 use crate::lanes::Lanes;
-use crate::native::{self, Code, Consumed, Failure, Handle, PartitionList, Queue, Topic, Wakes};
+use crate::native::{self, Consumed, Failure, Handle, PartitionList, Queue, Topic, Wakes};
 use crate::properties::{self, Memory};
 use crate::settings::{Delivery, Settings};
 use crate::transaction::Transaction;
@@ -51,7 +51,7 @@ pub struct Librdkafka {
     pub(crate) told: Vec<Fact>,
     /// The tag of the record in hand.
     pub(crate) tag: Vec<u8>,
-    /// Lanes that librdkafka stopped reading for a reason of before their last rewind.
+    /// Lanes that librdkafka stopped reading for a reason of before they were attached.
     pub(crate) stalled: Vec<Lane>,
     troubles: [Option<Instant>; 2],
     /// What ended this engine.
@@ -64,7 +64,7 @@ const _: () = {
 };
 
 impl Librdkafka {
-    /// Creates the clients; connects to nothing that could fail yet. [`Librdkafka::open`] comes next.
+    /// Creates the clients; connects to nothing that could fail yet. [`Engine::open`] comes next.
     ///
     /// # Errors
     /// [`EngineError::Fatal`] for properties that librdkafka does not take, or that are ours.
@@ -250,6 +250,15 @@ impl Librdkafka {
 }
 
 impl Engine for Librdkafka {
+    fn open(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<bool, EngineError> {
+        self.alive()?;
+        let open = self.take_id_over(wait)?;
+        self.hear(Duration::ZERO);
+        self.hear_consumer();
+        self.tell(facts)?;
+        Ok(open)
+    }
+
     fn attach(&mut self, lanes: Vec<LaneSpec>) -> Result<(), EngineError> {
         self.alive()?;
         let mut list = PartitionList::with_capacity(lanes.len());
@@ -279,6 +288,14 @@ impl Engine for Librdkafka {
         Ok(())
     }
 
+    // Why nothing of before is read when a partition is attached again. librdkafka numbers what a partition is told
+    // to do (`rktp_version`). Every message carries the number under which its fetch request was sent
+    // (`rd_kafka_toppar_ver`), and what carries a lower one than the partition has is dropped when it is taken
+    // (`rd_kafka_q_serve_rkmessages`). So: a fetch of 900.. is under way; the partition is detached, which raises
+    // the number to 8; it is attached at 500; the answer comes and its messages carry 7; they are dropped, whether
+    // they reached the queue before or after. A first message of 600 therefore means that 500..600 hold no record
+    // (a gap), never that an old one slipped in.
+    // Errors that librdkafka finds itself (`rd_kafka_offset_reset`) carry no number: see `forward::error`.
     fn detach(&mut self, lanes: &[Lane]) -> Result<(), EngineError> {
         self.alive()?;
         let mut list = PartitionList::with_capacity(lanes.len());
@@ -294,40 +311,6 @@ impl Engine for Librdkafka {
             self.forget_topics();
         }
         Ok(())
-    }
-
-    // Why nothing of before is forwarded after this call. librdkafka numbers what a partition is told to do
-    // (`rktp_version`); a seek raises the number in this thread, before the call does anything else. Every
-    // message carries the number under which its fetch request was sent (`rd_kafka_toppar_ver`), the number
-    // changes together with the offset to fetch, under the partition's lock (`rd_kafka_toppar_fetch_decide`),
-    // and `rd_kafka_q_serve_rkmessages` drops what carries a lower number than the partition has. So: a fetch
-    // of 900.. is under way; rewind to 500 raises the number to 8; the answer comes and its messages carry 7;
-    // they are dropped, whether they reached the queue before or after. A first message of 600 therefore
-    // means that 500..600 hold no record (a gap), never that an old one slipped in.
-    // Errors that librdkafka finds itself (`rd_kafka_offset_reset`) carry no number: see `forward::error`.
-    fn rewind(&mut self, lanes: &[(Lane, Position)]) -> Result<(), EngineError> {
-        self.alive()?;
-        let mut list = PartitionList::with_capacity(lanes.len());
-        let mut listed = Vec::with_capacity(lanes.len());
-        for (lane, position) in lanes {
-            if let Some(source) = self.lanes.restart(*lane, position.offset) {
-                list.add_start(&source, position.offset.0);
-                listed.push(*lane);
-            }
-        }
-        if listed.is_empty() {
-            return Ok(());
-        }
-        let codes =
-            native::seek(&self.consumer, &list, LOCAL_CALL).map_err(|f| self.reading_failed("rewind", &f))?;
-        // A partition that is not being read (its offset did not exist) cannot seek; it starts anew.
-        let refused: Vec<Lane> = listed
-            .iter()
-            .zip(codes)
-            .filter(|(_, code)| *code != Code::NONE)
-            .map(|(lane, _)| *lane)
-            .collect();
-        self.reassign(&refused)
     }
 
     fn haul(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<(), EngineError> {

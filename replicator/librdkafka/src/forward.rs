@@ -120,10 +120,10 @@ impl Librdkafka {
             match unsafe { native::produce(&self.producer, &record, headers) } {
                 Ok(()) => {
                     Lanes::sent(lane);
-                    let attempt = lane.attempt;
+                    let lane = lane.lane;
                     self.in_flight.put(Ticket {
-                        lane: slot,
-                        attempt,
+                        lane,
+                        slot,
                         offset,
                         bytes,
                         timestamp,
@@ -192,9 +192,9 @@ impl Librdkafka {
                     self.lanes.passed(slot, offset);
                 }
             }
-            // The error is older than the last rewind, and so is the stop that comes with it. It goes like this:
-            // a fetch at 100 fails; we rewind to 150; librdkafka's main thread carries out our seek and then the
-            // reset for 100, after which it reads nothing of this partition any more.
+            // The error is older than this lane, and so is the stop that comes with it. It goes like this: a fetch
+            // at 100 fails; the partition is attached anew at 150; librdkafka's main thread carries that out and
+            // then the reset for 100, after which it reads nothing of this partition any more.
             Reading::OutOfRange if (0..lane.next).contains(&offset) => self.stalled.push(lane.lane),
             Reading::OutOfRange => {
                 lane.open = false;
@@ -243,18 +243,18 @@ impl Librdkafka {
         let Some(ticket) = self.in_flight.settle(delivery.ticket) else {
             return;
         };
-        // What belongs to an earlier attempt, or comes behind a refusal, says nothing of the present.
-        let current = self.lanes.back(ticket.lane, ticket.attempt).is_some();
+        // What belongs to a lane of before, or comes behind a refusal, says nothing of the present.
+        let current = self.lanes.back(ticket.slot, ticket.lane).is_some();
         if delivery.code == Code::NONE && current {
             self.lanes.put(
-                ticket.lane,
+                ticket.slot,
                 ticket.offset,
                 delivery.offset,
                 ticket.bytes,
                 ticket.timestamp,
             );
         } else if current {
-            self.failed(ticket.lane, ticket.offset, delivery.code);
+            self.failed(ticket.slot, ticket.offset, delivery.code);
         } else if delivery.code != Code::NONE {
             self.transaction
                 .fail(&format!("a record was not written: {}", delivery.code));

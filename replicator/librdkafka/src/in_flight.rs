@@ -1,18 +1,15 @@
 //! Records handed to the producer and not yet settled.
 
+use kuroshio_core::types::Lane;
+
 use crate::native::{Consumed, Handle};
 use crate::properties::OVERHEAD;
 
-/// Which reading of which lane a record belongs to. Never used twice: an old delivery cannot be taken for a new
-/// one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Attempt(pub(crate) u64);
-
 /// A record that the producer holds.
 pub(crate) struct Ticket {
-    /// Slot of its lane in the lane table, valid if the lane there is of `attempt`.
-    pub(crate) lane: usize,
-    pub(crate) attempt: Attempt,
+    pub(crate) lane: Lane,
+    /// Where its lane lies in the lane table, as long as it is there.
+    pub(crate) slot: usize,
     pub(crate) offset: i64,
     /// Key, value and headers as written.
     pub(crate) bytes: u64,

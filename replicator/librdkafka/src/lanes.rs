@@ -7,7 +7,6 @@ use kuroshio_core::engine::{Fact, PlacedRun, ReadRun};
 use kuroshio_core::origin::{Guard, SkipReason};
 use kuroshio_core::types::{Lane, SourceOffset, TargetOffset, TopicPartition};
 
-use crate::in_flight::Attempt;
 use crate::native::Topic;
 
 /// One lane.
@@ -19,15 +18,13 @@ pub(crate) struct LaneState {
     pub(crate) target: Arc<Topic>,
     /// The source topic in the consumer; held so that its address goes on naming it.
     pinned: Arc<Topic>,
-    /// Of the present reading.
-    pub(crate) attempt: Attempt,
     /// The next source offset: what lies below was handed on or must not be.
     pub(crate) next: i64,
     /// Closed: something was refused or lost, so that nothing after it may be forwarded or told.
     pub(crate) open: bool,
     /// Something of the open transaction, or of before it, is on the target or on its way.
     pub(crate) dirty: bool,
-    /// Records of the present attempt that the producer holds.
+    /// Records that the producer holds.
     in_flight: u64,
     /// Read no more; it stays until what is in flight is told of.
     leaving: bool,
@@ -45,7 +42,6 @@ pub(crate) struct Lanes {
     by_source: HashMap<(usize, i32), usize>,
     /// Where the last message belonged: messages come in rows of one partition.
     last: Option<(usize, i32, usize)>,
-    attempts: u64,
     /// How many lanes are leaving.
     leaving: usize,
     /// Slots with runs to tell.
@@ -55,11 +51,6 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    fn attempt(&mut self) -> Attempt {
-        self.attempts += 1;
-        Attempt(self.attempts)
-    }
-
     /// Adds a lane whose first offset is `start`.
     pub(crate) fn add(
         &mut self,
@@ -67,7 +58,6 @@ impl Lanes {
         (pinned, target): (Arc<Topic>, Arc<Topic>),
         start: SourceOffset,
     ) {
-        let attempt = self.attempt();
         let at = self.free.pop().unwrap_or(self.slots.len());
         self.by_lane.insert(lane, at);
         self.by_source.insert((pinned.address(), source.partition), at);
@@ -77,7 +67,6 @@ impl Lanes {
             guard,
             target,
             pinned,
-            attempt,
             next: start.0,
             open: true,
             dirty: false,
@@ -154,31 +143,17 @@ impl Lanes {
         self.slots.iter_mut().flatten()
     }
 
-    /// Begins another attempt of a lane at `start`: tickets of before are of no lane any more.
-    pub(crate) fn restart(&mut self, lane: Lane, start: SourceOffset) -> Option<TopicPartition> {
-        let attempt = self.attempt();
-        let state = self.by_lane(lane)?;
-        state.attempt = attempt;
-        state.next = start.0;
-        state.open = true;
-        state.dirty = false;
-        state.in_flight = 0;
-        // Runs are told before each call returns: none are left here.
-        debug_assert!(state.read.is_none() && state.placed.is_none());
-        Some(state.source.clone())
-    }
-
     /// The producer holds one record of this lane more.
     pub(crate) fn sent(state: &mut LaneState) {
         state.dirty = true;
         state.in_flight += 1;
     }
 
-    /// The lane of a record that the producer gave back, if it is still in this attempt, and open.
-    pub(crate) fn back(&mut self, slot: usize, attempt: Attempt) -> Option<&mut LaneState> {
+    /// The lane of a record that the producer gave back, if it is still there, and open.
+    pub(crate) fn back(&mut self, slot: usize, lane: Lane) -> Option<&mut LaneState> {
         let state = self
             .at(slot)
-            .filter(|state| state.open && state.attempt == attempt)?;
+            .filter(|state| state.open && state.lane == lane)?;
         state.in_flight = state.in_flight.saturating_sub(1);
         Some(state)
     }

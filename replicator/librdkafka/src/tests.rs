@@ -64,7 +64,10 @@ impl Pair {
 
     fn engine(&self, delivery: Delivery) -> Librdkafka {
         let mut engine = Librdkafka::new(self.settings(delivery)).unwrap();
-        engine.open(PATIENCE).unwrap();
+        let end = Instant::now() + PATIENCE;
+        while !engine.open(Duration::from_millis(100), &mut Vec::new()).unwrap() {
+            assert!(Instant::now() < end, "the engine does not open");
+        }
         engine
     }
 
@@ -97,6 +100,12 @@ fn at(offset: i64) -> Position {
         offset: SourceOffset(offset),
         leader_epoch: None,
     }
+}
+
+/// What follows an abort: the lane leaves, and its partition comes back as another one.
+fn again(engine: &mut Librdkafka, old: u32, new: LaneSpec) {
+    engine.detach(&[Lane(old)]).unwrap();
+    engine.attach(vec![new]).unwrap();
 }
 
 impl Raw {

@@ -52,28 +52,19 @@ enum Waiting {
 const SHORT: Duration = Duration::from_millis(5);
 
 impl Librdkafka {
-    /// `exactly_once`: takes the transactional id over, which ends what a process of before left open; blocks up
-    /// to `deadline`. `at_least_once`: nothing.
-    ///
-    /// # Errors
-    /// [`EngineError::Rebuild`] if no coordinator answered in time; `Fenced`; `Fatal` for what a retry does not
-    /// heal (authorisation, a timeout that the broker does not allow).
-    pub fn open(&mut self, deadline: Duration) -> Result<(), EngineError> {
+    /// `exactly_once`: takes the transactional id over; `false`: not within `wait`, which is no fault, librdkafka goes on
+    /// trying. `at_least_once`: nothing.
+    pub(crate) fn take_id_over(&mut self, wait: Duration) -> Result<bool, EngineError> {
         if self.timeout().is_none() {
-            return Ok(());
+            return Ok(true);
         }
-        let end = Instant::now() + deadline;
-        let doing = format!(
-            "cluster {}: take the transactional id over",
-            self.settings.target.alias
-        );
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match call::init(&self.producer, left) {
-                Ok(()) => return Ok(()),
-                Err(failure) if failure.retriable && !left.is_zero() => self.hear(SLICE.min(left)),
-                Err(failure) => return Err(faults::fatal(&failure, &doing)),
-            }
+        match call::init(&self.producer, wait) {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.retriable => Ok(false),
+            Err(failure) => Err(faults::fatal(
+                &failure,
+                &self.doing("take the transactional id over"),
+            )),
         }
     }
 
@@ -239,7 +230,7 @@ impl Librdkafka {
                 "no transaction is open to be aborted".to_owned(),
             ));
         };
-        // Lanes with records in it have a hole from here on: they are closed until they are rewound. The others
+        // Lanes with records in it have a hole from here on: they are closed for good. The others
         // may go on.
         for lane in self.lanes.iter_mut().filter(|lane| lane.dirty) {
             lane.open = false;

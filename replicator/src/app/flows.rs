@@ -30,8 +30,6 @@ use crate::topics::Discovery;
 /// A dead process's transaction blocks readers for so long at most; shorter than that of any pause a broker
 /// makes in a rolling restart would abort work for nothing.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the engine may take to get its transactional id before its clients are built anew.
-const OPEN: Duration = Duration::from_secs(15);
 /// News waiting for a pump.
 const NEWS: usize = 1024;
 /// Between two attempts to reach a cluster at the start.
@@ -380,8 +378,7 @@ impl FlowRun {
             rack: self.rack.as_ref().map(ToString::to_string),
         };
         move || {
-            let mut engine = Librdkafka::new(settings.clone())?;
-            engine.open(OPEN)?;
+            let engine = Librdkafka::new(settings.clone())?;
             let waker = engine.waker();
             wake.put(move || waker.wake());
             Ok(engine)

@@ -115,9 +115,10 @@ impl Flow {
 
     // ---- orders ----
 
-    /// The next thing to do.
-    pub fn next_order(&mut self) -> Option<Order> {
-        self.orders.pop_front()
+    /// The next thing to do. As long as the engine is not `open`, what it would have to do waits, and with it
+    /// everything behind it; a seat is taken and lanes are opened meanwhile.
+    pub fn next_order(&mut self, open: bool) -> Option<Order> {
+        self.orders.pop_front_if(|order| open || !order.is_for_engine())
     }
 
     /// When `tick` is due, if nothing else happens.

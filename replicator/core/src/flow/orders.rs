@@ -110,6 +110,17 @@ pub enum Order {
     Halt(String),
 }
 
+impl Order {
+    /// Whether an engine carries it out.
+    #[must_use]
+    pub fn is_for_engine(&self) -> bool {
+        match self {
+            Self::Attach(_) | Self::Detach(_) | Self::Begin | Self::Commit { .. } | Self::Abort => true,
+            Self::Join { .. } | Self::Open { .. } | Self::Store { .. } | Self::Halt(_) => false,
+        }
+    }
+}
+
 /// Why a lane is out of the flow until it is tried again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantine {

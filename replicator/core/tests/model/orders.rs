@@ -10,7 +10,7 @@ use crate::facts::{Attached, Model, Step, slot};
 
 impl Model {
     pub fn carry_out(&mut self) {
-        while let Some(order) = self.flow.next_order() {
+        while let Some(order) = self.flow.next_order(true) {
             match order {
                 Order::Join { claims } => {
                     assert!(!self.joining, "(c) a join after a join");

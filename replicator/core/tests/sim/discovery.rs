@@ -13,7 +13,6 @@ impl Pump {
     /// For people who look at a failed run.
     pub fn doing(&self) -> String {
         let busy = self.busy.as_ref().map(|busy| match busy {
-            Busy::Building => "building",
             Busy::Committing(..) => "committing",
             Busy::Aborting => "aborting",
         });

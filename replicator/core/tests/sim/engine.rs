@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, LaneSpec, PlacedRun, Refusal};
 use kuroshio_core::flow::Delivery;
-use kuroshio_core::types::{Lane, Position, SourceOffset, TargetOffset, TopicPartition};
+use kuroshio_core::types::{Lane, SourceOffset, TargetOffset, TopicPartition};
 
 use crate::group::Refused;
 use crate::log::{Rec, Speaker, TxnError};
@@ -86,10 +86,6 @@ impl SimEngine {
 
     fn exactly_once(&self) -> bool {
         self.net.borrow().delivery == Delivery::ExactlyOnce
-    }
-
-    pub fn is_building(&self) -> bool {
-        matches!(self.work, Work::Building)
     }
 
     pub fn is_ready(&self) -> bool {
@@ -367,6 +363,10 @@ fn placed(lane: Lane, base: i64, batch: &[Rec]) -> Fact {
 }
 
 impl Engine for SimEngine {
+    fn open(&mut self, _wait: Duration, _facts: &mut Vec<Fact>) -> Result<bool, EngineError> {
+        Ok(!matches!(self.work, Work::Building))
+    }
+
     fn attach(&mut self, lanes: Vec<LaneSpec>) -> Result<(), EngineError> {
         for spec in lanes {
             let at = spec.start.offset.0;
@@ -392,16 +392,6 @@ impl Engine for SimEngine {
         let gone = lanes.iter().filter_map(|lane| self.lanes.remove(lane));
         self.ghosts
             .extend(gone.filter(|io| io.sent.is_some() || !io.queue.is_empty()));
-        Ok(())
-    }
-
-    fn rewind(&mut self, lanes: &[(Lane, Position)]) -> Result<(), EngineError> {
-        for (lane, position) in lanes {
-            if let Some(io) = self.lanes.get_mut(lane) {
-                (io.at, io.sent, io.refused) = (position.offset.0, None, false);
-                io.queue.clear();
-            }
-        }
         Ok(())
     }
 

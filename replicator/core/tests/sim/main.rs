@@ -112,7 +112,7 @@ fn exactly_once_means_once() {
 }
 
 /// Events without which a run has shown little.
-const RARE: [&str; 15] = [
+const RARE: [&str; 16] = [
     "session expired",
     "unstable offsets seen",
     "slot taken in two phases",
@@ -128,6 +128,7 @@ const RARE: [&str; 15] = [
     "killed in the middle of a commit",
     "stopped in the middle of a commit",
     "killed between join and sync",
+    "seat taken before the engine was open",
 ];
 
 #[test]

@@ -44,7 +44,6 @@ pub enum Errand {
 }
 
 pub enum Busy {
-    Building,
     Committing(Commit, Vec<(Lane, Position)>),
     Aborting,
 }
@@ -98,7 +97,7 @@ impl Pump {
             name: Arc::clone(name),
             group,
             flow: Flow::new(settings),
-            busy: engine.is_building().then_some(Busy::Building),
+            busy: None,
             engine,
             news: VecDeque::new(),
             pairings: BTreeMap::new(),
@@ -124,7 +123,6 @@ impl Pump {
         self.engine.hear(token, rep);
         let mut facts = Vec::new();
         match self.busy.take() {
-            Some(Busy::Building) if !self.engine.is_building() => self.step(),
             Some(Busy::Committing(commit, positions)) if self.engine.is_ready() => {
                 let ended = self.engine.commit(&commit, &mut facts);
                 self.take_in(&facts);
@@ -174,7 +172,16 @@ impl Pump {
         if self.flow.is_drained() {
             return Some(End::Drained);
         }
-        self.haul().or_else(|| self.carry_out())
+        if self.is_open() {
+            self.haul().or_else(|| self.carry_out())
+        } else {
+            // A seat is taken and lanes are opened while the engine gets ready.
+            self.flow.tick(self.now());
+            if self.flow.seat().0.is_some() {
+                self.net.borrow_mut().saw("seat taken before the engine was open");
+            }
+            self.carry_out()
+        }
     }
 
     /// How long until the next round.
@@ -249,9 +256,14 @@ impl Pump {
         None
     }
 
+    fn is_open(&mut self) -> bool {
+        self.engine.open(Duration::ZERO, &mut Vec::new()) == Ok(true)
+    }
+
     fn carry_out(&mut self) -> Option<End> {
         while self.busy.is_none() {
-            let order = self.flow.next_order()?;
+            let open = self.is_open();
+            let order = self.flow.next_order(open)?;
             if let Some(end) = self.execute(order) {
                 return Some(end);
             }
@@ -417,7 +429,6 @@ impl Pump {
             EngineError::Fatal(why) => Some(End::Halted(why)),
             EngineError::Rebuild(_) => {
                 self.engine = SimEngine::new(self.net.clone(), self.at, self.life, Arc::clone(&self.name));
-                self.busy = self.engine.is_building().then_some(Busy::Building);
                 let now = self.now();
                 self.flow.rebuilt(now);
                 None

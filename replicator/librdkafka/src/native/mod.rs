@@ -26,7 +26,7 @@ use rdkafka_sys as sys;
 pub(crate) use codes::{Code, Failure};
 pub(crate) use events::{Delivery, Event, next_event};
 pub(crate) use message::{Consumed, consume};
-pub(crate) use offsets::{PartitionList, assign, high_watermark, seek, unassign};
+pub(crate) use offsets::{PartitionList, assign, high_watermark, unassign};
 pub(crate) use produce::{Headers, Outgoing, produce, purge};
 
 /// Takes the clients' log lines; errors come as events.

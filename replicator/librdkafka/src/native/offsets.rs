@@ -2,12 +2,11 @@
 
 use std::ffi::{CString, c_int, c_void};
 use std::ptr::NonNull;
-use std::time::Duration;
 
 use kuroshio_core::types::{Position, TopicPartition};
 use rdkafka_sys as sys;
 
-use super::{Code, Failure, Handle, millis};
+use super::{Failure, Handle};
 
 /// Partitions with offsets.
 pub(crate) struct PartitionList(pub(super) NonNull<sys::rd_kafka_topic_partition_list_t>);
@@ -65,17 +64,6 @@ impl PartitionList {
             (*element).metadata_size = metadata.len();
         }
     }
-
-    /// Codes of the partitions, in the list's order.
-    fn codes(&self) -> Vec<Code> {
-        // SAFETY: the list is alive and has `cnt` elements; the code is read as the number that C wrote.
-        unsafe {
-            let list = self.0.as_ref();
-            (0..usize::try_from(list.cnt).unwrap_or(0))
-                .map(|at| Code((&raw const (*list.elems.add(at)).err).cast::<c_int>().read()))
-                .collect()
-        }
-    }
 }
 
 /// Begins to read partitions.
@@ -99,24 +87,6 @@ pub(crate) fn unassign(consumer: &Handle, partitions: &PartitionList) -> Result<
             partitions.0.as_ptr(),
         ))
     }
-}
-
-/// Reads partitions from other offsets; returns the code of each. The version barrier is raised before anything
-/// else (`rd_kafka_toppar_op_seek`), whatever the code says.
-pub(crate) fn seek(
-    consumer: &Handle,
-    partitions: &PartitionList,
-    wait: Duration,
-) -> Result<Vec<Code>, Failure> {
-    // SAFETY: both are alive; codes are written into the list, which is ours.
-    unsafe {
-        Failure::check(sys::rd_kafka_seek_partitions(
-            consumer.native_ptr(),
-            partitions.0.as_ptr(),
-            millis(wait),
-        ))?;
-    }
-    Ok(partitions.codes())
 }
 
 /// The high watermark of a partition as of its last fetch.

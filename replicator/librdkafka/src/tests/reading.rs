@@ -1,4 +1,4 @@
-//! What is read when: rewinds, detached lanes, ends, waits.
+//! What is read when: detached lanes, partitions that are attached again, ends, waits.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn forwarded(facts: &[Fact], lane: u32) -> Vec<i64> {
 }
 
 #[test]
-fn a_rewound_lane_goes_on_exactly_where_it_was_told() {
+fn a_partition_attached_again_goes_on_exactly_where_it_was_told() {
     const COUNT: usize = 20_000;
     let pair = Pair::new(&[("t", 2)]);
     for partition in 0..2 {
@@ -33,14 +33,16 @@ fn a_rewound_lane_goes_on_exactly_where_it_was_told() {
         random ^= random << 17;
         random % limit
     };
-    for _ in 0..60 {
+    let mut lanes = [0, 1];
+    for lane in 2..62 {
         let mut facts = Vec::new();
         for _ in 0..below(4) {
             engine.haul(Duration::from_millis(below(3)), &mut facts).unwrap();
         }
         let start = below(COUNT as u64) as i64;
-        let lane = below(2) as u32;
-        engine.rewind(&[(Lane(lane), at(start))]).unwrap();
+        let partition = below(2) as usize;
+        let old = std::mem::replace(&mut lanes[partition], lane);
+        again(&mut engine, old, spec(lane, "t", partition as i32, start));
         let mut facts = Vec::new();
         haul_until(&mut engine, &mut facts, |facts| {
             facts
@@ -57,7 +59,7 @@ fn a_rewound_lane_goes_on_exactly_where_it_was_told() {
             Fact::Placed(run) if run.lane.0 == lane => Some(run.first.0),
             _ => None,
         });
-        assert_eq!(first, Some(start), "a delivery of an earlier attempt was told");
+        assert_eq!(first, Some(start), "a delivery of an earlier lane was told");
     }
 }
 
@@ -88,7 +90,7 @@ fn a_detached_lane_says_nothing_more_and_its_partition_starts_anew() {
 }
 
 #[test]
-fn an_offset_that_does_not_exist_is_told_and_a_rewind_heals_it() {
+fn an_offset_that_does_not_exist_is_told_and_another_start_heals_it() {
     let pair = Pair::new(&[("t", 1)]);
     write(&pair.source, "t", 0, &numbered(0, 10));
     let mut engine = pair.at_least_once();
@@ -101,10 +103,10 @@ fn an_offset_that_does_not_exist_is_told_and_a_rewind_heals_it() {
         })
     };
     haul_until(&mut engine, &mut facts, told);
-    engine.rewind(&[(Lane(0), at(3))]).unwrap();
+    again(&mut engine, 0, spec(1, "t", 0, 3));
     facts.clear();
-    haul_until(&mut engine, &mut facts, |facts| placed(facts, 0) == 7);
-    assert_eq!(forwarded(&facts, 0), (3..10).collect::<Vec<_>>());
+    haul_until(&mut engine, &mut facts, |facts| placed(facts, 1) == 7);
+    assert_eq!(forwarded(&facts, 1), (3..10).collect::<Vec<_>>());
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn a_commit_waits_for_its_records_and_the_next_transaction_goes_on() {
 }
 
 #[test]
-fn an_aborted_lane_is_silent_until_it_is_rewound() {
+fn an_aborted_lane_is_silent_and_its_partition_starts_anew() {
     let pair = Pair::new(&[("t", 1)]);
     let (mut engine, _) = forwarding(&pair, 1_000);
     engine.abort().unwrap();
@@ -74,8 +74,8 @@ fn an_aborted_lane_is_silent_until_it_is_rewound() {
         engine.haul(Duration::from_millis(50), &mut facts).unwrap();
     }
     assert!(facts.is_empty(), "{facts:?}");
-    engine.rewind(&[(Lane(0), at(0))]).unwrap();
-    haul_until(&mut engine, &mut facts, |facts| placed(facts, 0) == 1_010);
+    again(&mut engine, 0, spec(1, "t", 0, 0));
+    haul_until(&mut engine, &mut facts, |facts| placed(facts, 1) == 1_010);
     assert_eq!(engine.commit(&commit(1_010), &mut facts), Ok(Ended::Committed));
 }
 
@@ -116,8 +116,8 @@ fn a_refused_membership_aborts_and_asks_to_join_again() {
             "aborted: {facts:?}"
         );
         engine.begin().unwrap();
-        engine.rewind(&[(Lane(0), at(0))]).unwrap();
-        haul_until(&mut engine, &mut facts, |facts| placed(facts, 0) == 10);
+        again(&mut engine, 0, spec(1, "t", 0, 0));
+        haul_until(&mut engine, &mut facts, |facts| placed(facts, 1) == 10);
         assert_eq!(engine.commit(&commit(10), &mut facts), Ok(Ended::Committed));
     }
 }
@@ -156,7 +156,7 @@ fn a_refused_record_aborts_its_transaction() {
     let start = Instant::now();
     for attempt in 0.. {
         engine.begin().unwrap();
-        engine.rewind(&[(Lane(0), at(0))]).unwrap();
+        again(&mut engine, attempt, spec(attempt + 1, "t", 0, 0));
         let mut facts = Vec::new();
         haul_until(&mut engine, &mut facts, |facts| {
             facts
@@ -197,7 +197,7 @@ fn a_commit_without_an_answer_is_unknown_and_ends_the_engine() {
 }
 
 #[test]
-fn opening_without_a_coordinator_ends_at_its_deadline() {
+fn without_a_coordinator_an_engine_goes_on_trying_and_says_so() {
     let pair = Pair::new(&[("t", 1)]);
     pair.target.mock().broker_down(-1).unwrap();
     let settings = pair.settings(Delivery::ExactlyOnce {
@@ -205,8 +205,18 @@ fn opening_without_a_coordinator_ends_at_its_deadline() {
         transaction_timeout: Duration::from_secs(5),
     });
     let mut engine = Librdkafka::new(settings).unwrap();
-    let start = Instant::now();
-    let opened = engine.open(Duration::from_millis(500));
-    assert!(matches!(opened, Err(EngineError::Rebuild(_))), "{opened:?}");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    let (mut facts, end) = (Vec::new(), Instant::now() + PATIENCE);
+    let told = |facts: &[Fact]| {
+        facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Trouble { source: false, .. }))
+    };
+    while !told(&facts) {
+        assert!(Instant::now() < end, "nothing was said: {facts:?}");
+        assert_eq!(engine.open(Duration::from_millis(20), &mut facts), Ok(false));
+    }
+    pair.target.mock().broker_up(-1).unwrap();
+    while engine.open(Duration::from_millis(20), &mut facts) != Ok(true) {
+        assert!(Instant::now() < end, "it does not open: {facts:?}");
+    }
 }
