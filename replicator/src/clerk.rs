@@ -1,13 +1,14 @@
 //! The clerk of one pump: finds out where lanes start, and commits that before their first record.
 
 mod orphans;
+mod starts;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::flow::{Pairing, Quarantine};
-use kuroshio_core::start::{self, Committed, Configured, Facts, LogId, Loss, OnDataLoss, Start, Tail};
+use kuroshio_core::start::{Loss, OnDataLoss};
 use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
 use kuroshio_wire::{
     ByPartition, Class, Cluster, Committer, Error, GroupOffset, Isolation, KafkaCode, ListedOffset, OffsetAt,
@@ -21,7 +22,6 @@ use crate::line::{PumpGone, PumpLine};
 use crate::member::Seating;
 use crate::metrics::FlowMetrics;
 use crate::pump::News;
-use crate::tail::{self, Newest};
 
 /// A position that stays unstable for so long has an owner that died in a transaction.
 const ORPHANED: Duration = Duration::from_millis(500);
@@ -85,6 +85,8 @@ enum Outcome {
         loss: Option<Loss>,
     },
     Failed(Quarantine),
+    /// The flow must not go on.
+    Halted(String),
     Again,
 }
 
@@ -173,152 +175,6 @@ impl Clerk {
         Ok(unstable)
     }
 
-    /// Asks the rule until it has an answer.
-    async fn decide(
-        &self,
-        pairing: &Pairing,
-        stored: Option<GroupOffset>,
-        log: (SourceOffset, SourceOffset),
-    ) -> Outcome {
-        let source = self.ends.log(pairing);
-        let first = self.first_catalog.borrow().clone();
-        let fresh = self
-            .seating
-            .borrow()
-            .as_ref()
-            .is_some_and(|seating| seating.fresh)
-            && first.is_some_and(|first| first.contains(&pairing.source));
-        let (mut tail, mut newest) = (Tail::Unread, None);
-        let configured = match self.configured(pairing, fresh && stored.is_none()).await {
-            Ok(configured) => configured,
-            Err(error) => return self.failed(&error),
-        };
-        loop {
-            let committed = stored.as_ref().map(|offset| Committed {
-                position: Position {
-                    offset: SourceOffset(offset.offset),
-                    leader_epoch: offset.leader_epoch,
-                },
-                metadata: &offset.metadata,
-                epoch_end: None,
-            });
-            let facts = Facts {
-                committed,
-                source: &source,
-                log_start: log.0,
-                log_end: log.1,
-                fresh,
-                configured,
-                tail,
-                on_data_loss: self.on_data_loss,
-            };
-            let looked = match start::decide(&facts) {
-                Start::AskTail => self.look_for_tag(pairing, &mut newest).await,
-                Start::AskRecord(offset) => self.look_at_record(pairing, offset, newest.as_ref()).await,
-                decided => return self.conclude(pairing, stored.as_ref(), decided),
-            };
-            match looked {
-                Ok(found) => tail = found,
-                Err(error) => return self.failed(&error),
-            }
-        }
-    }
-
-    async fn look_for_tag(&self, pairing: &Pairing, newest: &mut Option<Newest>) -> Result<Tail, Error> {
-        *newest = tail::newest_tag(&self.target, &self.ends.source, pairing).await?;
-        Ok(newest.as_ref().map_or(Tail::NoTag, |found| {
-            Tail::Tag(found.offset, start::Record::Unread)
-        }))
-    }
-
-    async fn look_at_record(
-        &self,
-        pairing: &Pairing,
-        offset: SourceOffset,
-        newest: Option<&Newest>,
-    ) -> Result<Tail, Error> {
-        let equal = match newest {
-            Some(newest) => tail::is_copy(&self.source, pairing, newest).await?,
-            None => false,
-        };
-        Ok(Tail::Tag(
-            offset,
-            if equal {
-                start::Record::Equal
-            } else {
-                start::Record::Differs
-            },
-        ))
-    }
-
-    /// What the rule's answer means for the lane.
-    fn conclude(&self, pairing: &Pairing, stored: Option<&GroupOffset>, decided: Start) -> Outcome {
-        match decided {
-            Start::At(position) => {
-                let source = self.ends.log(pairing);
-                let unchanged = stored.is_some_and(|offset| {
-                    offset.offset == position.offset.0
-                        && LogId::parse(&offset.metadata).as_ref() == Some(&source)
-                });
-                let store = (!unchanged).then(|| self.ends.stored(pairing, &position));
-                Outcome::Starts {
-                    position,
-                    store,
-                    loss: None,
-                }
-            }
-            Start::Lost(loss) => {
-                let position = Position {
-                    offset: loss.then,
-                    leader_epoch: None,
-                };
-                let store = Some(self.ends.stored(pairing, &position));
-                Outcome::Starts {
-                    position,
-                    store,
-                    loss: Some(loss),
-                }
-            }
-            // Nothing is given up yet, so nothing is counted.
-            Start::Halt(loss) => {
-                let text = format!("{}; stopped by on_data_loss: halt", loss_text(pairing, &loss));
-                self.board.error(text.clone());
-                Outcome::Failed(Quarantine {
-                    reason: "data_loss",
-                    text,
-                })
-            }
-            Start::WrongCluster { known, now } => {
-                let alias = &self.ends.source;
-                let text = format!(
-                    "cluster alias {alias} names the cluster {now}, but the flow's positions are of the cluster {known}: \
-                     give the new cluster a new alias"
-                );
-                self.board.error(text.clone());
-                Outcome::Failed(Quarantine {
-                    reason: "wrong_cluster",
-                    text,
-                })
-            }
-            Start::AskTail | Start::AskRecord(_) => Outcome::Again,
-        }
-    }
-
-    async fn configured(&self, pairing: &Pairing, counts: bool) -> Result<Configured, Error> {
-        Ok(match self.first_start {
-            FirstStart::Latest => Configured::Latest,
-            FirstStart::Timestamp(ms) if counts => {
-                let at = OffsetAt::Timestamp(ms);
-                let listed = self
-                    .source
-                    .list_offset(&pairing.source, at, Isolation::ReadUncommitted)
-                    .await?;
-                Configured::Timestamp(listed.map(|listed| SourceOffset(listed.offset)))
-            }
-            FirstStart::Earliest | FirstStart::Timestamp(_) => Configured::Earliest,
-        })
-    }
-
     /// Commits the new starts, fenced, and tells the pump what became of its lanes.
     async fn write_and_tell(
         &self,
@@ -372,6 +228,7 @@ impl Clerk {
             let news = match outcome {
                 Outcome::Starts { position, .. } => News::Opened(lane, position),
                 Outcome::Failed(why) => News::OpenFailed(lane, why),
+                Outcome::Halted(why) => News::Halt(why),
                 Outcome::Again => {
                     later.push(lane);
                     continue;
@@ -401,7 +258,7 @@ impl Clerk {
                 }
                 Ok(())
             }
-            Outcome::Starts { .. } | Outcome::Again => {
+            Outcome::Starts { .. } | Outcome::Halted(_) | Outcome::Again => {
                 self.again(lanes.iter().map(|(lane, _)| *lane).collect()).await
             }
         }

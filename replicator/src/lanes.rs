@@ -65,15 +65,25 @@ pub struct LaneView {
     pub committed: Option<Position>,
 }
 
-/// What others may know of a pump, renewed twice a second.
+/// What others may know of a pump, renewed twice a second and when it got ready or not ready.
 #[derive(Clone, Debug, Default)]
 pub struct PumpView {
+    /// The engine is open.
+    pub open: bool,
     /// Generation of the applied assignment.
     pub generation: Option<i32>,
     /// The slots it owns.
     pub slots: Arc<[Slot]>,
     /// Its lanes.
     pub lanes: Arc<[LaneView]>,
+}
+
+impl PumpView {
+    /// The pump has a seat in the group and an engine that moves records.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.open && self.generation.is_some()
+    }
 }
 
 /// Counts of one lane that are not durable yet.
@@ -222,9 +232,9 @@ impl LaneDesk {
         self.metrics.transaction(outcome);
     }
 
-    /// The view of a flow.
+    /// The view of a flow whose engine is `open` or not.
     #[must_use]
-    pub fn view(&self, flow: &Flow) -> PumpView {
+    pub fn view(&self, flow: &Flow, open: bool) -> PumpView {
         let (membership, slots) = flow.seat();
         let lanes = flow
             .lanes()
@@ -236,6 +246,7 @@ impl LaneDesk {
             })
             .collect();
         PumpView {
+            open,
             generation: membership.map(|m| m.generation),
             slots: slots.iter().copied().collect(),
             lanes,

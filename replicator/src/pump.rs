@@ -1,20 +1,21 @@
 //! The pump: one thread that moves the records of the lanes it owns. It carries facts to the flow and orders
 //! to the engine and to the slow tasks beside it; it decides nothing.
 
+mod parts;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, LaneSpec};
-use kuroshio_core::flow::{Assigned, Delivery, Flow, FlowSettings, Order, Pairing, Quarantine};
-use kuroshio_core::slots::Claims;
+use kuroshio_core::flow::{Delivery, Flow, Order, Pairing};
 use kuroshio_core::types::{Lane, Membership, Position, Time};
-use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
-use crate::lanes::{LaneDesk, PumpView};
+use parts::Errand;
+pub use parts::{Errands, News, OpenErrand, PumpError, PumpParts, StoreErrand};
+
 use crate::metrics::Outcome;
-use crate::status::Pulse;
 
 /// Longest wait in the engine: the liveness probe reads how long ago the loop came round.
 const LOOP: Duration = Duration::from_millis(500);
@@ -27,106 +28,6 @@ const REBUILD: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 
 /// How often the view for status and metrics is renewed.
 const VIEW: Duration = Duration::from_millis(500);
-
-/// What the slow tasks tell a pump.
-#[derive(Debug)]
-pub enum News {
-    /// The partitions that the routes select now.
-    Catalog(Arc<[Pairing]>),
-    /// See [`Flow::rebalancing`].
-    Rebalancing,
-    /// See [`Flow::join_failed`].
-    JoinFailed,
-    /// See [`Flow::joined`].
-    Joined,
-    /// See [`Flow::assigned`].
-    Assigned(Assigned),
-    /// See [`Flow::seat_lost`].
-    SeatLost,
-    /// Another process uses our `group.instance.id`.
-    Fenced(String),
-    /// See [`Flow::opened`].
-    Opened(Lane, Position),
-    /// See [`Flow::open_failed`].
-    OpenFailed(Lane, Quarantine),
-    /// See [`Flow::open_stale`].
-    OpenStale(Lane),
-    /// See [`Flow::stored`].
-    Stored(Vec<(Lane, Position)>),
-    /// Finish what is open and end.
-    Stop,
-}
-
-/// What a pump asks of the slow tasks beside it.
-#[derive(Debug)]
-enum Errand {
-    Join(Option<Claims>),
-    Open(OpenErrand),
-    Store(StoreErrand),
-}
-
-/// Lanes to open, and who opens them.
-pub type OpenErrand = (Vec<(Lane, Pairing)>, Membership);
-/// Positions to commit outside a transaction, and who commits them.
-pub type StoreErrand = (Membership, Vec<(Lane, Pairing, Position)>);
-
-/// Why a pump ended unasked.
-#[derive(Debug, thiserror::Error)]
-pub enum PumpError {
-    /// Another process has our name.
-    #[error(
-        "pump {pump}: fenced: {why}; another process uses this instance: give every process its own `instance`, or let this one stay down"
-    )]
-    Fenced {
-        /// The pump's instance name.
-        pump: Arc<str>,
-        /// The broker's words.
-        why: String,
-    },
-    /// Something that cannot be true was said, or cannot be mended by trying again.
-    #[error("pump {pump}: {why}")]
-    Halted {
-        /// The pump's instance name.
-        pump: Arc<str>,
-        /// What.
-        why: String,
-    },
-}
-
-/// What a pump is made of.
-pub struct PumpParts<F> {
-    /// `kuroshio.<flow>.<instance>.<pump>`.
-    pub name: Arc<str>,
-    /// The flow's rules.
-    pub settings: FlowSettings,
-    /// Builds an engine, which is not open yet.
-    pub build: F,
-    /// What the slow tasks say.
-    pub news: mpsc::Receiver<News>,
-    /// What they are asked.
-    pub errands: Errands,
-    /// Names, guards and metric handles of lanes.
-    pub desk: LaneDesk,
-    /// Where the view for status and metrics is put.
-    pub view: watch::Sender<PumpView>,
-    /// Our sign of life.
-    pub pulse: Pulse,
-    /// The start of time.
-    pub started: Instant,
-    /// Cancelled when the process ends: an engine that is not open is waited for no longer.
-    pub stop: CancellationToken,
-}
-
-/// Bounded ways to the slow tasks.
-#[derive(Clone)]
-pub struct Errands {
-    /// To the member.
-    pub member: mpsc::Sender<Option<Claims>>,
-    /// To the clerk, which opens lanes.
-    pub clerk: mpsc::Sender<OpenErrand>,
-    /// To the storer.
-    pub storer: mpsc::Sender<StoreErrand>,
-}
 
 /// One pump.
 struct Pump<E, F> {
@@ -234,6 +135,12 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 News::OpenFailed(lane, why) => self.flow.open_failed(now, lane, why),
                 News::OpenStale(lane) => self.flow.open_stale(now, lane),
                 News::Stored(positions) => self.flow.stored(now, positions),
+                News::Halt(why) => {
+                    return Err(PumpError::Halted {
+                        pump: Arc::clone(&self.parts.name),
+                        why,
+                    });
+                }
                 News::Stop => self.flow.stop(now),
             }
             if stopping {
@@ -381,6 +288,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             Ok(open) => {
                 self.open = open;
                 if open {
+                    tracing::info!(pump = %self.parts.name, "ready to move records");
                     self.pause = Duration::ZERO;
                 }
                 Ok(())
@@ -486,10 +394,12 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
 
     fn show(&mut self, last: bool) {
         let now = self.now();
-        if !last && now.since(self.viewed) < VIEW {
-            return;
+        let ready = self.open && self.flow.seat().0.is_some();
+        let turned = ready != self.parts.view.borrow().is_ready();
+        if last || turned || now.since(self.viewed) >= VIEW {
+            self.viewed = now;
+            let view = self.parts.desk.view(&self.flow, self.open);
+            self.parts.view.send_replace(view);
         }
-        self.viewed = now;
-        self.parts.view.send_replace(self.parts.desk.view(&self.flow));
     }
 }

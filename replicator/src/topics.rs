@@ -96,10 +96,8 @@ impl Discovery {
         for topic in found.topics {
             match &topic.error {
                 None => {
-                    there.insert(
-                        topic.name,
-                        i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
-                    );
+                    let count = topic.partition_count();
+                    there.insert(topic.name, count);
                 }
                 Some(error) if error.code() == Some(KafkaCode::UnknownTopicOrPartition) => {}
                 Some(error) => {
@@ -123,7 +121,7 @@ impl Discovery {
         let (mut missing, mut short) = (Vec::new(), Vec::new());
         for (source, target) in &plan.routes {
             let Some(topic) = topics.get(source) else { continue };
-            let wanted = i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX);
+            let wanted = topic.partition_count();
             match there.get(target) {
                 None if self.known.contains(target) => self.board.error(format!(
                     "topic {target} vanished from cluster {}: it is not made again; restart Kuroshio to have it made and refilled",

@@ -151,9 +151,7 @@ impl Lanes {
 
     /// The lane of a record that the producer gave back, if it is still there, and open.
     pub(crate) fn back(&mut self, slot: usize, lane: Lane) -> Option<&mut LaneState> {
-        let state = self
-            .at(slot)
-            .filter(|state| state.open && state.lane == lane)?;
+        let state = self.at(slot).filter(|state| state.open && state.lane == lane)?;
         state.in_flight = state.in_flight.saturating_sub(1);
         Some(state)
     }

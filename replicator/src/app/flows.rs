@@ -1,5 +1,7 @@
 //! One flow in this process: its tasks and pumps, from start to drain.
 
+mod supervise;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ use crate::clerk::{Clerk, FirstStart};
 use crate::codecs::Codecs;
 use crate::config::{self, Delivery, Pumps, Start};
 use crate::lanes::{FlowEnds, LaneDesk, PumpView};
-use crate::line::{PumpGone, PumpLine, WakeSlot};
+use crate::line::{PumpLine, WakeSlot};
 use crate::member::{Member, Seating};
 use crate::metrics::FlowMetrics;
 use crate::pump::{Errands, News, PumpError, PumpParts};
@@ -34,9 +36,6 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 const NEWS: usize = 1024;
 /// Between two attempts to reach a cluster at the start.
 const REACH: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-
-/// How long a pump whose tasks have ended may take to say why.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a flow ended.
 #[derive(Debug, thiserror::Error)]
@@ -396,84 +395,6 @@ impl FlowRun {
     fn pump_memory(&self) -> u64 {
         (self.memory / u64::from(self.pump_count())).max(kuroshio_librdkafka::MEMORY_MIN)
     }
-
-    async fn supervise(
-        &self,
-        tasks: &mut JoinSet<&'static str>,
-        pumps: &mut [Started],
-        latch: crate::status::Latch,
-    ) -> Result<(), FlowError> {
-        let mut latch = Some(latch);
-        loop {
-            let seated = pumps.iter().all(|pump| pump.view.borrow().generation.is_some());
-            if seated && latch.take().is_some() {
-                self.board.state("running");
-            }
-            tokio::select! {
-                () = self.stop.now.cancelled() => break,
-                ended = first_ended(pumps) => return ended_unasked(ended),
-                Some(ended) = tasks.join_next() => {
-                    // A pump that ends lets go of the tasks beside it: then its own words count.
-                    if let Ok(pump) = tokio::time::timeout(LAST_WORDS, first_ended(pumps)).await {
-                        return ended_unasked(pump);
-                    }
-                    let what = ended.map_or_else(|error| error.to_string(), |name| format!("the task {name} ended"));
-                    return Err(FlowError::Lost(what));
-                }
-                () = tokio::time::sleep(Duration::from_millis(100)), if latch.is_some() => {}
-            }
-        }
-        self.board.state("draining");
-        for pump in pumps.iter() {
-            if let Err(PumpGone) = pump.line.tell(News::Stop).await {
-                tracing::debug!(flow = %self.flow.name, "a pump ended before it was told to");
-            }
-        }
-        let mut result = Ok(());
-        for pump in pumps.iter_mut() {
-            result = result.and(pump_result((&mut pump.ended).await));
-        }
-        result
-    }
-
-    async fn leave(&self, pumps: &[Started]) {
-        for pump in pumps {
-            let Some(seating) = pump.seating.borrow().clone() else {
-                continue;
-            };
-            if let Err(error) = self
-                .target
-                .within(Duration::from_secs(3))
-                .leave_group(&seating.membership)
-                .await
-            {
-                tracing::warn!(flow = %self.flow.name, %error, "the group was not left; it notices after the session timeout");
-            }
-        }
-    }
-}
-
-fn ended_unasked(pump: Result<(), FlowError>) -> Result<(), FlowError> {
-    pump.and(Err(FlowError::Lost("a pump ended unasked".to_owned())))
-}
-
-/// The first pump to end.
-async fn first_ended(pumps: &mut [Started]) -> Result<(), FlowError> {
-    std::future::poll_fn(|cx| {
-        for pump in pumps.iter_mut() {
-            if let std::task::Poll::Ready(ended) = std::pin::Pin::new(&mut pump.ended).poll(cx) {
-                return std::task::Poll::Ready(pump_result(ended));
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await
-}
-
-fn pump_result(ended: Result<Result<(), PumpError>, oneshot::error::RecvError>) -> Result<(), FlowError> {
-    ended
-        .map_err(|_| FlowError::Lost("a pump's thread panicked".to_owned()))?
-        .map_err(FlowError::Pump)
 }
 
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {

@@ -82,6 +82,14 @@ pub struct TopicMetadata {
     pub partitions: Vec<PartitionMetadata>,
 }
 
+impl TopicMetadata {
+    /// The number of partitions, as requests carry it.
+    #[must_use]
+    pub fn partition_count(&self) -> i32 {
+        i32::try_from(self.partitions.len()).unwrap_or(i32::MAX)
+    }
+}
+
 /// A partition.
 #[derive(Clone, Debug)]
 pub struct PartitionMetadata {

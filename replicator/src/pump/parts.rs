@@ -1,0 +1,115 @@
+//! What a pump is made of, what it is told and what it asks for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kuroshio_core::flow::{Assigned, FlowSettings, Pairing, Quarantine};
+use kuroshio_core::slots::Claims;
+use kuroshio_core::types::{Lane, Membership, Position};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::lanes::{LaneDesk, PumpView};
+use crate::status::Pulse;
+
+/// What the slow tasks tell a pump.
+#[derive(Debug)]
+pub enum News {
+    /// The partitions that the routes select now.
+    Catalog(Arc<[Pairing]>),
+    /// See [`Flow::rebalancing`].
+    Rebalancing,
+    /// See [`Flow::join_failed`].
+    JoinFailed,
+    /// See [`Flow::joined`].
+    Joined,
+    /// See [`Flow::assigned`].
+    Assigned(Assigned),
+    /// See [`Flow::seat_lost`].
+    SeatLost,
+    /// Another process uses our `group.instance.id`.
+    Fenced(String),
+    /// See [`Flow::opened`].
+    Opened(Lane, Position),
+    /// See [`Flow::open_failed`].
+    OpenFailed(Lane, Quarantine),
+    /// See [`Flow::open_stale`].
+    OpenStale(Lane),
+    /// See [`Flow::stored`].
+    Stored(Vec<(Lane, Position)>),
+    /// Something that must not go on, in words.
+    Halt(String),
+    /// Finish what is open and end.
+    Stop,
+}
+
+/// What a pump asks of the slow tasks beside it.
+#[derive(Debug)]
+pub(super) enum Errand {
+    Join(Option<Claims>),
+    Open(OpenErrand),
+    Store(StoreErrand),
+}
+
+/// Lanes to open, and who opens them.
+pub type OpenErrand = (Vec<(Lane, Pairing)>, Membership);
+/// Positions to commit outside a transaction, and who commits them.
+pub type StoreErrand = (Membership, Vec<(Lane, Pairing, Position)>);
+
+/// Why a pump ended unasked.
+#[derive(Debug, thiserror::Error)]
+pub enum PumpError {
+    /// Another process has our name.
+    #[error(
+        "pump {pump}: fenced: {why}; another process uses this instance: give every process its own `instance`, or let this one stay down"
+    )]
+    Fenced {
+        /// The pump's instance name.
+        pump: Arc<str>,
+        /// The broker's words.
+        why: String,
+    },
+    /// Something that cannot be true was said, or cannot be mended by trying again.
+    #[error("pump {pump}: {why}")]
+    Halted {
+        /// The pump's instance name.
+        pump: Arc<str>,
+        /// What.
+        why: String,
+    },
+}
+
+/// What a pump is made of.
+pub struct PumpParts<F> {
+    /// `kuroshio.<flow>.<instance>.<pump>`.
+    pub name: Arc<str>,
+    /// The flow's rules.
+    pub settings: FlowSettings,
+    /// Builds an engine, which is not open yet.
+    pub build: F,
+    /// What the slow tasks say.
+    pub news: mpsc::Receiver<News>,
+    /// What they are asked.
+    pub errands: Errands,
+    /// Names, guards and metric handles of lanes.
+    pub desk: LaneDesk,
+    /// Where the view for status and metrics is put.
+    pub view: watch::Sender<PumpView>,
+    /// Our sign of life.
+    pub pulse: Pulse,
+    /// The start of time.
+    pub started: Instant,
+    /// Cancelled when the process ends: an engine that is not open is waited for no longer.
+    pub stop: CancellationToken,
+}
+
+/// Bounded ways to the slow tasks.
+#[derive(Clone)]
+pub struct Errands {
+    /// To the member.
+    pub member: mpsc::Sender<Option<Claims>>,
+    /// To the clerk, which opens lanes.
+    pub clerk: mpsc::Sender<OpenErrand>,
+    /// To the storer.
+    pub storer: mpsc::Sender<StoreErrand>,
+}
