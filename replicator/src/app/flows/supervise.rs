@@ -24,7 +24,9 @@ impl FlowRun {
         let mut latch = Some(latch);
         loop {
             let views = pumps.iter().map(|pump| pump.view.clone()).collect();
+            // In this order: a pump without an engine ends in the moment in which the process is told to stop.
             tokio::select! {
+                biased;
                 () = self.stop.now.cancelled() => break,
                 ended = first_ended(pumps) => return ended_unasked(ended),
                 Some(ended) = tasks.join_next() => {
