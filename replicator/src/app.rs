@@ -282,7 +282,13 @@ mod tests {
     async fn a_flow_that_returns_unasked_ends_the_process() {
         let (mut flows, mut services) = (JoinSet::new(), JoinSet::new());
         flows.spawn(async { Ok(()) });
-        let ended = watch_over(&mut flows, &mut services, &Stop::default(), Duration::from_secs(60)).await;
+        let ended = watch_over(
+            &mut flows,
+            &mut services,
+            &Stop::default(),
+            Duration::from_secs(60),
+        )
+        .await;
         assert!(matches!(ended, Err(AppError::Task(_))), "{ended:?}");
     }
 }

@@ -57,8 +57,8 @@ pub struct Clerk {
     pub first_start: FirstStart,
     /// The flow's setting `on_data_loss`.
     pub on_data_loss: OnDataLoss,
-    /// Of this flow's transactions.
-    pub transaction_timeout: Duration,
+    /// Of this flow's transactions, if it has any.
+    pub transaction_timeout: Option<Duration>,
     /// The partitions that were there when this process first looked: only for them `start` counts.
     pub first_catalog: watch::Receiver<Option<Arc<BTreeSet<TopicPartition>>>>,
     /// What the member knows of our seat.
@@ -73,6 +73,8 @@ pub struct Clerk {
     pub metrics: FlowMetrics,
     /// Owners whose transactions were ended since they were last seen alive.
     pub released: BTreeSet<String>,
+    /// The generation in which transactions without an owner were looked for.
+    pub searched: Option<i32>,
 }
 
 /// What became of one lane.
@@ -117,6 +119,7 @@ impl Clerk {
             if began.elapsed() > ORPHANED && !tried_orphans {
                 // Who owned them before us, as far as the group remembers; alive or not, we own them now.
                 self.released.clear();
+                self.searched = None;
                 self.release_the_dead(&unstable).await;
                 tried_orphans = true;
             }

@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
 use kuroshio_integration::{Kuroshio, Ledger, Load, Pair, pair, until};
 use serde_json::{Value, json};
 
-use crate::regions::{WAIT, assert_exact, both_ways, on_all, seat, stay_silent, until_status};
+use crate::regions::{WAIT, assert_exact, both_ways, diagnosis, on_all, seat, stay_silent, until_status};
 
 /// Longest wait for all to arrive after the last fault: a session timeout and what piled up.
 const HEAL: Duration = Duration::from_secs(90);
@@ -115,9 +115,12 @@ async fn killed_ten_times_under_load() -> Result<()> {
     };
     under_load(pair, &ledger, (topic, 4), kills).await?;
     process.ready(WAIT).await?;
-    assert_exact(pair, &ledger, topic, HEAL)
-        .await
-        .with_context(|| process.log_tail())?;
+    if let Err(why) = assert_exact(pair, &ledger, topic, HEAL).await {
+        bail!(
+            "{why}\n{}",
+            diagnosis(&[&pair.tw, &pair.jp], topic, &[&process]).await
+        );
+    }
     stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await
 }
 
@@ -181,9 +184,10 @@ async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
     };
     under_load(pair, &ledger, (topic, 6), moves).await?;
     second.ready(WAIT).await?;
-    assert_exact(pair, &ledger, topic, HEAL)
-        .await
-        .with_context(|| first.log_tail() + &second.log_tail())?;
+    if let Err(why) = assert_exact(pair, &ledger, topic, HEAL).await {
+        let all = diagnosis(&[&pair.tw, &pair.jp], topic, &[&first, &second]).await;
+        bail!("{why}\n{all}");
+    }
     stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await?;
     for flow in &flows {
         // The second one's last rebalance may still be under way.

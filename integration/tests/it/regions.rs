@@ -115,6 +115,37 @@ pub(crate) async fn assert_exact(pair: &Pair, ledger: &Ledger, topic: &str, with
     Ok(())
 }
 
+/// For people who look at a failed test: what holds readers of `topic` back, and what the processes know.
+pub(crate) async fn diagnosis(clusters: &[&Cluster], topic: &str, processes: &[&Kuroshio]) -> String {
+    let mut all = String::new();
+    for kafka in clusters {
+        let cluster = wire(kafka);
+        let count = kafka
+            .topics()
+            .await
+            .ok()
+            .and_then(|topics| topics.get(topic).copied());
+        let count = i32::try_from(count.unwrap_or(0)).unwrap_or(0);
+        for partition in (0..count).map(|partition| TopicPartition::new(topic, partition)) {
+            let mut ends = Vec::new();
+            for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
+                ends.push(cluster.list_offset(&partition, OffsetAt::Latest, isolation).await);
+            }
+            all += &format!("{} {partition}: stable and last offset {ends:?}\n", kafka.alias());
+        }
+        for listed in cluster.list_transactions().await.unwrap_or_default() {
+            if !["Empty", "CompleteCommit", "CompleteAbort"].contains(&&*listed.state) {
+                let described = cluster.describe_transaction(&listed.transactional_id).await;
+                all += &format!("{} {}: {described:?}\n", kafka.alias(), listed.transactional_id);
+            }
+        }
+    }
+    for process in processes {
+        all += &format!("{:?}\n{}\n", process.status().await, process.log_tail());
+    }
+    all
+}
+
 /// Waits until the process says that it has copied `records` of `flow` to the target.
 pub(crate) async fn until_copied(
     process: &Kuroshio,

@@ -54,7 +54,7 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
     // So much at once that a transaction lasts as long as the commit interval.
     let backlog = ledger.produce(&pair.tw, TOPIC, load(100_000, None));
     let frozen = async {
-        frozen_in_transaction(&old, &jp)
+        frozen_in_transaction(&old, &jp, (OLD, TOPIC))
             .await
             .with_context(|| old.log_tail())
     };
@@ -111,10 +111,14 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
 /// Stops the process in a transaction that has records in the target's log and no positions yet, and tells what the
 /// coordinator knows of it. Such a transaction cannot end any more by what is under way: the process asks to end
 /// it only after it has the answer to its positions.
-async fn frozen_in_transaction(old: &Kuroshio, jp: &Cluster) -> Result<TransactionDescription> {
+async fn frozen_in_transaction(
+    old: &Kuroshio,
+    jp: &Cluster,
+    of: (&str, &str),
+) -> Result<TransactionDescription> {
     until(WAIT, "an open transaction with records", || async {
         old.freeze().map_err(|why| why.to_string())?;
-        let seen = match open_transaction(jp).await {
+        let seen = match open_transaction(jp, of).await {
             Ok(Ok(open)) => return Ok(open),
             Ok(Err(other)) => other,
             Err(why) => format!("{why:#}"),
@@ -126,15 +130,18 @@ async fn frozen_in_transaction(old: &Kuroshio, jp: &Cluster) -> Result<Transacti
 }
 
 /// The old process's transaction if it is as wanted, or what it is instead.
-async fn open_transaction(jp: &Cluster) -> Result<Result<TransactionDescription, String>> {
+async fn open_transaction(
+    jp: &Cluster,
+    (id, topic): (&str, &str),
+) -> Result<Result<TransactionDescription, String>> {
     let cluster = wire(jp);
-    let described = cluster.describe_transaction(OLD).await?;
+    let described = cluster.describe_transaction(id).await?;
     let partitions = &described.partitions;
-    let without_positions = !partitions.is_empty() && partitions.iter().all(|p| &*p.topic == TOPIC);
+    let without_positions = !partitions.is_empty() && partitions.iter().all(|p| &*p.topic == topic);
     if &*described.state != "Ongoing" || !without_positions {
         return Ok(Err(format!("{described:?}")));
     }
-    let written = ends(jp, &[TOPIC]).await?;
+    let written = ends(jp, &[topic]).await?;
     let all = written
         .keys()
         .map(|partition| (partition.clone(), OffsetAt::Latest));
@@ -157,6 +164,43 @@ async fn positions(jp: &Cluster) -> Result<Vec<i64>> {
         all.push(until_stored(jp, GROUP, TOPIC, partition).await?.offset);
     }
     Ok(all)
+}
+
+/// The new owner came when the old one was gone already, as a pod of a Deployment does: no assignment tells it whose
+/// transaction it is that holds the readers back.
+#[tokio::test]
+async fn a_newcomer_releases_the_orphan_of_one_it_never_met() -> Result<()> {
+    const TOPIC: &str = "newcomer.orders";
+    const OLD: &str = "kuroshio.newcomer-tw-jp.newcomer-old.0";
+    let patient = Spec::new("jp").setting(
+        "transaction.abort.timed.out.transaction.cleanup.interval.ms",
+        "3600000",
+    );
+    let (pair, jp) = tokio::try_join!(pair(), Cluster::start(patient))?;
+    let ledger = Ledger::new(32);
+    on_all(&[&pair.tw, &jp], TOPIC, 3).await?;
+    let load = Load {
+        records: 100_000,
+        partitions: 3,
+        rate: None,
+    };
+    ledger.produce(&pair.tw, TOPIC, load).await?;
+    let mut config = one_way(pair, "newcomer", &["newcomer[.].*"]);
+    config["clusters"] = clusters(&[&pair.tw, &jp]);
+    config["defaults"]["pumps"] = json!(1);
+    config["defaults"]["commit_interval"] = json!("1s");
+    config["instance"] = json!("newcomer-old");
+    let mut old = Kuroshio::run(config.clone())?;
+    let held = frozen_in_transaction(&old, &jp, (OLD, TOPIC))
+        .await
+        .with_context(|| old.log_tail())?;
+    println!("frozen with {held:?}");
+    old.kill()?;
+    config["instance"] = json!("newcomer-new");
+    let new = Kuroshio::run(config)?;
+    let report = ledger.compare(&jp, TOPIC, &[("tw", TOPIC)], WAIT).await?;
+    ensure!(report.is_exact(), "{report}\n{}", new.log_tail());
+    Ok(())
 }
 
 #[tokio::test]

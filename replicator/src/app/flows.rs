@@ -332,7 +332,10 @@ impl FlowRun {
                 config::OnDataLoss::Continue => OnDataLoss::Continue,
                 config::OnDataLoss::Halt => OnDataLoss::Halt,
             },
-            transaction_timeout: TRANSACTION_TIMEOUT,
+            transaction_timeout: match self.flow.delivery {
+                Delivery::ExactlyOnce => Some(TRANSACTION_TIMEOUT),
+                Delivery::AtLeastOnce => None,
+            },
             first_catalog: shared.first.clone(),
             seating,
             line,
@@ -340,6 +343,7 @@ impl FlowRun {
             board: Arc::clone(&self.board),
             metrics: self.metrics.clone(),
             released: BTreeSet::new(),
+            searched: None,
         }
     }
 

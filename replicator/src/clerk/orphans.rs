@@ -1,18 +1,21 @@
-//! Transactions whose owners are gone.
+//! Transactions whose owners are gone. Until they time out they would hold back every read_committed reader of their
+//! partitions, whether they hold positions or not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use kuroshio_core::flow::Pairing;
-use kuroshio_core::slots::slot_of;
+use kuroshio_core::slots::{Assignment, slot_of};
 use kuroshio_core::types::Lane;
+use kuroshio_wire::Error;
 
 use super::Clerk;
 
 impl Clerk {
-    /// Ends the transactions of owners of our slots that are no members any more: until they time out they
-    /// would hold back every read_committed reader of the partitions, and positions with them.
+    /// Ends the transactions of pumps that owned our slots, or others of this flow, and are no members any more.
     pub(super) async fn release_the_dead(&mut self, lanes: &[(Lane, Pairing)]) {
-        let Some(seating) = self.seating.borrow().clone() else {
+        let (Some(seating), Some(timeout)) = (self.seating.borrow().clone(), self.transaction_timeout) else {
             return;
         };
         let assignment = &seating.assignment;
@@ -23,31 +26,109 @@ impl Clerk {
             .flatten()
             .collect();
         self.released.retain(|id| !living.contains(id.as_str()));
-        let owners = lanes.iter().filter_map(|(_, pairing)| {
-            let slot = slot_of(
-                &pairing.source.topic,
-                pairing.source.partition,
-                assignment.slot_count(),
-            );
-            assignment.slots.get(usize::from(slot.0))?.last.clone()
-        });
-        let dead: BTreeSet<String> = owners
-            .filter(|id| !living.contains(id.as_str()) && !self.released.contains(id))
-            .collect();
-        for id in dead {
-            match self
-                .target
-                .release_transactional_id(&id, self.transaction_timeout)
-                .await
-            {
-                Ok(_) => {
-                    tracing::info!(instance = %self.instance, orphan = id, "ended the transaction of a pump that is gone");
-                    self.released.insert(id);
+        let mut dead = last_owners(assignment, lanes);
+        // Whoever came to the group when the owner had gone finds no last owner in the assignment. A member that goes
+        // makes another generation, so one look at each is enough.
+        let generation = seating.membership.generation;
+        if self.searched != Some(generation) {
+            match self.strangers().await {
+                Ok(strangers) => {
+                    self.searched = Some(generation);
+                    dead.extend(strangers);
                 }
-                Err(error) => self.board.error(format!(
-                    "transactional id {id}: {error}; waiting for its transaction to time out"
-                )),
+                Err(Error::Version { .. }) => self.searched = Some(generation), // Kafka before 3.0
+                Err(error) => self.board.error(error.to_string()),
             }
+        }
+        dead.retain(|id| !living.contains(id.as_str()) && !self.released.contains(id));
+        for id in dead {
+            self.release(id, timeout).await;
+        }
+    }
+
+    async fn release(&mut self, id: String, timeout: Duration) {
+        match self.target.release_transactional_id(&id, timeout).await {
+            Ok(_) => {
+                tracing::info!(instance = %self.instance, orphan = id, "ended the transaction of a pump that is gone");
+                self.released.insert(id);
+            }
+            Err(error) => self.board.error(format!(
+                "transactional id {id}: {error}; waiting for its transaction to time out"
+            )),
+        }
+    }
+
+    /// Open transactions in this flow's name that are no member's.
+    async fn strangers(&self) -> Result<Vec<String>, Error> {
+        let mut strangers = Vec::new();
+        for listed in self.target.list_transactions().await? {
+            let id = &listed.transactional_id;
+            if &*listed.state != "Ongoing" || **id == *self.instance {
+                continue;
+            }
+            let mut member = false;
+            let groups = groups_of(id, &self.group);
+            for group in &groups {
+                let described = self.target.describe_group(group).await?;
+                member |= described
+                    .members
+                    .iter()
+                    .any(|one| one.instance.as_ref() == Some(id));
+            }
+            if !groups.is_empty() && !member {
+                strangers.push(id.to_string());
+            }
+        }
+        Ok(strangers)
+    }
+}
+
+/// Who owned the slots of these lanes before, as far as the group remembers.
+fn last_owners(assignment: &Assignment, lanes: &[(Lane, Pairing)]) -> BTreeSet<String> {
+    let owner = |(_, pairing): &(Lane, Pairing)| {
+        let source = &pairing.source;
+        let slot = slot_of(&source.topic, source.partition, assignment.slot_count());
+        assignment.slots.get(usize::from(slot.0))?.last.clone()
+    };
+    lanes.iter().filter_map(owner).collect()
+}
+
+/// The groups whose member a transactional id may be: ours, and those of flows whose names begin with our flow's and
+/// a dot. Nothing for an id that is not of our flow.
+fn groups_of(id: &str, ours: &Arc<str>) -> Vec<Arc<str>> {
+    let Some(rest) = id.strip_prefix(&**ours).filter(|rest| rest.starts_with('.')) else {
+        return Vec::new();
+    };
+    rest.match_indices('.')
+        .map(|(at, _)| Arc::from(&id[..ours.len() + at]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_may_be_of_a_flow_with_a_longer_name() {
+        let ours = Arc::from("kuroshio.tw-jp");
+        let cases: [(&str, &[&str]); 4] = [
+            (
+                "kuroshio.tw-jp.pod-1.0",
+                &["kuroshio.tw-jp", "kuroshio.tw-jp.pod-1"],
+            ),
+            (
+                "kuroshio.tw-jp.b.pod.0",
+                &["kuroshio.tw-jp", "kuroshio.tw-jp.b", "kuroshio.tw-jp.b.pod"],
+            ),
+            ("kuroshio.tw-jp2.pod-1.0", &[]),
+            ("orders", &[]),
+        ];
+        for (id, groups) in cases {
+            let found = groups_of(id, &ours);
+            assert!(
+                found.iter().map(|group| &**group).eq(groups.iter().copied()),
+                "{id}: {found:?}"
+            );
         }
     }
 }

@@ -61,7 +61,8 @@ pub type StoreErrand = (Membership, Vec<(Lane, Pairing, Position)>);
 pub enum PumpError {
     /// Another process has our name.
     #[error(
-        "pump {pump}: fenced: {why}; another process uses this instance: give every process its own `instance`, or let this one stay down"
+        "pump {pump}: fenced: {why}; another process uses this instance (give every process its own), or this one stood still for so \
+         long that others took its work over (it may start again)"
     )]
     Fenced {
         /// The pump's instance name.
