@@ -14,7 +14,7 @@ use kuroshio_wire::{
     ByPartition, Class, Cluster, Committer, Error, GroupOffset, Isolation, KafkaCode, ListedOffset, OffsetAt,
     Stored,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 
 use crate::board::FlowBoard;
 use crate::lanes::FlowEnds;
@@ -75,6 +75,8 @@ pub struct Clerk {
     pub released: BTreeSet<String>,
     /// The generation in which transactions without an owner were looked for.
     pub searched: Option<i32>,
+    /// Whether the source knows the flow, once it was asked.
+    pub was_here: OnceCell<bool>,
 }
 
 /// What became of one lane.

@@ -15,7 +15,13 @@ const CHUNK: i32 = 1 << 20;
 /// Offsets looked at first; four times as many at each further step.
 const FIRST_STEP: i64 = 1_000;
 /// Bytes of a tail read at most: beyond them the tail counts as without a tag.
-const MOST: usize = 64 << 20;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Of a flow that seems to start for the first time: there may be many partitions, full of what others wrote.
+    Glance = 1 << 20,
+    /// Of a flow that is known to have been here.
+    Search = 64 << 20,
+}
 
 /// Bytes of one batch, decompressed: brokers take batches of a few MiB.
 const DECOMPRESSED: usize = 128 << 20;
@@ -27,7 +33,8 @@ pub struct Newest {
     record: Record,
 }
 
-/// The newest record in the committed tail of the target partition that `source` was the last hop of.
+/// The newest record in the committed tail of the target partition that `source` was the last hop of, `depth` bytes
+/// deep.
 ///
 /// # Errors
 /// When the target cannot be read.
@@ -35,13 +42,14 @@ pub async fn newest_tag(
     target: &Cluster,
     source: &Arc<str>,
     pairing: &Pairing,
+    depth: Depth,
 ) -> Result<Option<Newest>, Error> {
     let partition = pairing.target();
     let list = |at| target.list_offset(&partition, at, Isolation::ReadCommitted);
     let start = list(OffsetAt::Earliest).await?.map_or(0, |listed| listed.offset);
     let end = list(OffsetAt::Latest).await?.map_or(0, |listed| listed.offset);
     let (mut upper, mut step, mut read) = (end, FIRST_STEP, 0);
-    while upper > start && read < MOST {
+    while upper > start && read < depth as usize {
         let lower = (upper - step).max(start);
         let mut newest = None;
         let mut at = lower;

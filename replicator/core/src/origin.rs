@@ -5,9 +5,13 @@
 //! into derived topics; so a tag counts only where it *explains* the record: it names the very topic and
 //! partition where the record lies and fits its bytes. No configuration is consulted to judge it.
 
+mod headers;
+
 use std::sync::Arc;
 
 use crate::types::SourceOffset;
+
+pub use headers::{Tags, tags};
 
 /// Key of the record header that holds the tag.
 pub const HEADER: &str = "kuroshio-origin";

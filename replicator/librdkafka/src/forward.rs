@@ -52,22 +52,15 @@ impl Librdkafka {
             return;
         }
         let epoch = message.leader_epoch();
-        let headers = match Headers::take(&mut message) {
-            Ok(headers) => headers,
-            Err(why) => {
-                lane.open = false;
-                let why = format!("record {} at {offset}: {why}", lane.source);
-                self.told.push(Fact::Unreadable { lane: lane.lane, why });
-                return;
+        let verdict = lane
+            .guard
+            .judge(origin::tags(message.headers()), message.key(), message.value());
+        match verdict {
+            Verdict::Forward { earlier, check } => {
+                self.tag.clear();
+                lane.guard
+                    .write(&mut self.tag, earlier, SourceOffset(offset), check);
             }
-        };
-        let tags = headers
-            .as_ref()
-            .into_iter()
-            .flat_map(|headers| headers.values(TAG));
-        let verdict = lane.guard.judge(tags, message.key(), message.value());
-        let (earlier, check) = match verdict {
-            Verdict::Forward { earlier, check } => (earlier, check),
             Verdict::Skip(reason) => {
                 if let Some(run) = self.lanes.passed(slot, offset + 1) {
                     run.leader_epoch = epoch.or(run.leader_epoch);
@@ -75,16 +68,20 @@ impl Librdkafka {
                 }
                 return;
             }
-        };
-        self.tag.clear();
-        lane.guard
-            .write(&mut self.tag, earlier, SourceOffset(offset), check);
-        let headers = match headers {
-            Some(mut headers) => {
+        }
+        // Unpacked only now: a skipped record's never are.
+        let headers = match Headers::take(&mut message) {
+            Ok(Some(mut headers)) => {
                 headers.remove(TAG);
                 headers
             }
-            None => Headers::new(),
+            Ok(None) => Headers::new(),
+            Err(why) => {
+                lane.open = false;
+                let why = format!("record {} at {offset}: {why}", lane.source);
+                self.told.push(Fact::Unreadable { lane: lane.lane, why });
+                return;
+            }
         };
         let bytes = self.hand_over(slot, message, headers);
         if let Some(bytes) = bytes

@@ -11,7 +11,7 @@ use kuroshio_core::origin::Forward;
 use kuroshio_core::start::OnDataLoss;
 use kuroshio_librdkafka::{ClientSettings, Librdkafka, Settings};
 use kuroshio_wire::{Backoff, Cluster};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::app::Stop;
@@ -344,6 +344,7 @@ impl FlowRun {
             metrics: self.metrics.clone(),
             released: BTreeSet::new(),
             searched: None,
+            was_here: OnceCell::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use kuroshio_core::types::{Position, SourceOffset};
 use kuroshio_wire::{Error, GroupOffset, Isolation, OffsetAt};
 
 use super::{Clerk, FirstStart, Outcome, loss_text};
-use crate::tail::{self, Newest};
+use crate::tail::{self, Depth, Newest};
 
 impl Clerk {
     /// Asks the rule until it has an answer.
@@ -49,7 +49,7 @@ impl Clerk {
                 on_data_loss: self.on_data_loss,
             };
             let looked = match start::decide(&facts) {
-                Start::AskTail => self.look_for_tag(pairing, &mut newest).await,
+                Start::AskTail => self.look_for_tag(pairing, fresh, &mut newest).await,
                 Start::AskRecord(offset) => self.look_at_record(pairing, offset, newest.as_ref()).await,
                 decided => return self.conclude(pairing, stored.as_ref(), decided),
             };
@@ -60,11 +60,28 @@ impl Clerk {
         }
     }
 
-    async fn look_for_tag(&self, pairing: &Pairing, newest: &mut Option<Newest>) -> Result<Tail, Error> {
-        *newest = tail::newest_tag(&self.target, &self.ends.source, pairing).await?;
+    async fn look_for_tag(
+        &self,
+        pairing: &Pairing,
+        fresh: bool,
+        newest: &mut Option<Newest>,
+    ) -> Result<Tail, Error> {
+        let depth = if fresh && !self.was_here().await? {
+            Depth::Glance
+        } else {
+            Depth::Search
+        };
+        *newest = tail::newest_tag(&self.target, &self.ends.source, pairing, depth).await?;
         Ok(newest.as_ref().map_or(Tail::NoTag, |found| {
             Tail::Tag(found.offset, start::Record::Unread)
         }))
+    }
+
+    /// Whether the source holds copies of this flow's positions: then it is not its first start, whatever the target
+    /// says.
+    async fn was_here(&self) -> Result<bool, Error> {
+        let look = async || Ok(!self.source.fetch_offsets(&self.group, None).await?.is_empty());
+        self.was_here.get_or_try_init(look).await.copied()
     }
 
     async fn look_at_record(

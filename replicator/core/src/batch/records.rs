@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes};
 
 use super::{Batch, BatchError, Record};
+use crate::varint;
 
 pub(super) struct Records {
     batch: Batch,
@@ -115,22 +116,11 @@ impl Cursor {
 
     /// A zigzag varint of at most 64 bits.
     fn long(&mut self) -> Result<i64, &'static str> {
-        let mut bits = 0_u64;
-        for shift in (0..64).step_by(7) {
-            if self.bytes.is_empty() {
-                return Err("a number goes beyond the end");
-            }
-            let byte = self.bytes.get_u8();
-            // Of the tenth byte one bit is left.
-            if shift == 63 && byte > 1 {
-                break;
-            }
-            bits |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok((bits >> 1) as i64 ^ -((bits & 1) as i64));
-            }
-        }
-        Err("a number has more than 64 bits")
+        let mut rest = &self.bytes[..];
+        let number = varint::take(&mut rest);
+        let left = rest.len();
+        self.bytes.advance(self.bytes.len() - left);
+        number
     }
 
     /// A zigzag varint of at most 32 bits.

@@ -27,6 +27,15 @@ const _: () = assert!(
         && std::mem::offset_of!(Fields, private) == std::mem::offset_of!(sys::rd_kafka_message_t, _private)
 );
 
+unsafe extern "C" {
+    /// See `headers.c`.
+    fn kuroshio_headers(
+        message: *const sys::rd_kafka_message_t,
+        start: *mut *const c_void,
+        length: *mut usize,
+    );
+}
+
 /// A consumed record, or an error or end of a partition in its place. It must be dropped before its consumer.
 #[repr(transparent)]
 pub(crate) struct Consumed(NonNull<sys::rd_kafka_message_t>);
@@ -93,6 +102,18 @@ impl Consumed {
         let message = self.get();
         // SAFETY: payload and length belong together and live as long as the message.
         unsafe { bytes(message.payload, message.len) }
+    }
+
+    /// Its headers as they came, not unpacked; empty for a record of before format v2. Not for what lies in a record's
+    /// place.
+    pub(crate) fn headers(&self) -> &[u8] {
+        let (mut start, mut length) = (std::ptr::null::<c_void>(), 0_usize);
+        // SAFETY: the message is a consumed record and alive; start and length belong together and live as long as it,
+        // whatever is detached from it.
+        unsafe {
+            kuroshio_headers(self.0.as_ptr(), &mut start, &mut length);
+            bytes(start.cast_mut(), length).unwrap_or_default()
+        }
     }
 
     /// Milliseconds; -1 for none.

@@ -44,25 +44,6 @@ impl Headers {
         NonNull::new(list).map_or_else(|| std::process::abort(), Self)
     }
 
-    /// Values of the headers with exactly this key, in order; null counts as empty.
-    pub(crate) fn values<'a>(&'a self, key: &'a CStr) -> impl Iterator<Item = &'a [u8]> {
-        (0..).map_while(move |nth| {
-            let (mut value, mut size) = (std::ptr::null::<c_void>(), 0_usize);
-            // SAFETY: the list is alive and not changed while borrowed; key and places are valid.
-            let code = unsafe {
-                sys::rd_kafka_header_get(self.0.as_ptr(), nth, key.as_ptr(), &mut value, &mut size)
-            };
-            if code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return None;
-            }
-            if value.is_null() {
-                return Some(&[][..]);
-            }
-            // SAFETY: value and size belong together and live as long as the list.
-            Some(unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) })
-        })
-    }
-
     /// Bytes of all keys (up to a NUL, if one contains it) and values.
     pub(crate) fn size(&self) -> usize {
         let mut total = 0;
