@@ -279,6 +279,12 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
 
     /// Meanwhile a seat is taken and lanes are opened: a restart costs the longer of both, not their sum.
     fn get_ready(&mut self) -> Result<(), PumpError> {
+        if !self.flow.may_open() {
+            // The group is asked first; its answer is heard after this wait.
+            std::thread::sleep(OPENING);
+            self.flow.tick(self.now());
+            return Ok(());
+        }
         let mut facts = std::mem::take(&mut self.facts);
         let result = self.engine.open(OPENING, &mut facts);
         self.take_in(&mut facts);
@@ -342,31 +348,35 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
     /// Another engine in place of one that cannot go on.
     fn mend(&mut self, fault: EngineError) -> Result<(), PumpError> {
         match fault {
-            EngineError::Fenced(why) => Err(PumpError::Fenced {
-                pump: Arc::clone(&self.parts.name),
-                why,
-            }),
+            EngineError::Fenced(why) => {
+                tracing::warn!(pump = %self.parts.name, why, "fenced; asking the group whose the work is");
+                self.replace()?;
+                self.flow.fenced(self.now());
+                Ok(())
+            }
             EngineError::Fatal(why) => Err(PumpError::Halted {
                 pump: Arc::clone(&self.parts.name),
                 why,
             }),
             EngineError::Rebuild(why) => {
                 tracing::warn!(pump = %self.parts.name, why, wait_ms = self.pause.as_millis(), "building the clients anew");
-                self.parts.desk.settle(false);
                 std::thread::sleep(self.pause);
                 self.pause = (self.pause * 2).clamp(REBUILD.0, REBUILD.1);
-                self.open = false;
-                match (self.parts.build)() {
-                    Ok(engine) => self.engine = engine,
-                    Err(fault) => {
-                        let (pump, why) = (Arc::clone(&self.parts.name), fault.to_string());
-                        return Err(PumpError::Halted { pump, why });
-                    }
-                }
+                self.replace()?;
                 self.flow.rebuilt(self.now());
                 Ok(())
             }
         }
+    }
+
+    fn replace(&mut self) -> Result<(), PumpError> {
+        self.parts.desk.settle(false);
+        self.open = false;
+        self.engine = (self.parts.build)().map_err(|fault| PumpError::Halted {
+            pump: Arc::clone(&self.parts.name),
+            why: fault.to_string(),
+        })?;
+        Ok(())
     }
 
     fn send(&self, errand: Errand) -> Result<(), Errand> {

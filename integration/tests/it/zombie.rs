@@ -1,5 +1,6 @@
 //! A process that stands still and wakes, and two processes with one name.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,8 +9,8 @@ use kuroshio_wire::{Isolation, OffsetAt, TransactionDescription};
 use serde_json::{Value, json};
 
 use crate::regions::{
-    WAIT, assert_exact, both_ways, clusters, ends, on_all, one_way, stay_silent, until_status, until_stored,
-    wire,
+    WAIT, assert_exact, both_ways, clusters, ends, on_all, one_way, seat, stay_silent, until_status,
+    until_stored, wire,
 };
 
 const TOPIC: &str = "zombie.orders";
@@ -89,14 +90,12 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
     let produce = ledger.produce(&pair.tw, TOPIC, load(25_000, Some(1_000)));
     tokio::try_join!(produce, story)?;
 
-    // Its transactional id is taken over, and the transaction in its hands cannot end without asking: it must go.
+    // Its transactional id is taken over, and the transaction in its hands cannot end without asking. It learns that,
+    // and takes part again with what the group gives it.
+    let (_, before) = seat(&new, FLOW).await?;
     old.thaw()?;
-    let ended = old.exited(WAIT).await?;
+    back_in_the_group(&mut old, FLOW, before).await?;
     let said = old.log_tail();
-    ensure!(
-        ended.code() == Some(1) && said.contains("fenced"),
-        "{ended}\n{said}"
-    );
     for records in [0, 1_000] {
         if records > 0 {
             ledger.produce(&pair.tw, TOPIC, load(records, None)).await?;
@@ -106,6 +105,65 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
     }
     stay_silent(&[&jp], &[TOPIC], Duration::from_secs(3)).await?;
     new.ready(WAIT).await
+}
+
+/// Waits until a process has learned that it was fenced and has slots again, of a generation after `before`.
+async fn back_in_the_group(process: &mut Kuroshio, flow: &str, before: Option<i64>) -> Result<()> {
+    let back = |flow: &Value| {
+        let slots = flow["slots"].as_array().is_some_and(|slots| !slots.is_empty());
+        slots && flow["generation"].as_i64() > before
+    };
+    until_status(process, flow, WAIT, back).await?;
+    let said = process.log_tail();
+    ensure!(said.contains("fenced; asking the group"), "{said}");
+    Ok(())
+}
+
+/// The coordinator ends a transaction that took too long, and fences who comes back to it: nobody took the work over,
+/// so that it goes on.
+#[tokio::test]
+async fn a_transaction_that_took_too_long_is_copied_again() -> Result<()> {
+    const TOPIC: &str = "late.orders";
+    const FLOW: &str = "late-tw-jp";
+    const ID: &str = "kuroshio.late-tw-jp.late.0";
+    let pair = pair().await?;
+    let ledger = Ledger::new(33);
+    on_all(&[&pair.tw, &pair.jp], TOPIC, 3).await?;
+    let mut config = one_way(pair, "late", &["late[.].*"]);
+    config["defaults"]["pumps"] = json!(1);
+    config["defaults"]["commit_interval"] = json!("1s");
+    config["instance"] = json!("late");
+    let mut process = Kuroshio::run(config)?;
+    process.ready(WAIT).await?;
+    let load = Load {
+        records: 100_000,
+        partitions: 3,
+        rate: None,
+    };
+    let frozen = async {
+        frozen_in_transaction(&process, &pair.jp, (ID, TOPIC))
+            .await
+            .with_context(|| process.log_tail())
+    };
+    tokio::try_join!(ledger.produce(&pair.tw, TOPIC, load), frozen)?;
+    let (cluster, group) = (wire(&pair.jp), Arc::from("kuroshio.late-tw-jp"));
+    until(WAIT, "the transaction and the session to time out", || async {
+        let transaction = cluster.describe_transaction(ID).await;
+        let members = cluster.describe_group(&group).await;
+        match (&transaction, &members) {
+            (Ok(one), Ok(all)) if &*one.state == "CompleteAbort" && all.members.is_empty() => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    process.thaw()?;
+    back_in_the_group(&mut process, FLOW, Some(1)).await?;
+    let report = ledger.compare(&pair.jp, TOPIC, &[("tw", TOPIC)], WAIT).await?;
+    ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
+    process.terminate()?;
+    let ended = process.exited(WAIT).await?;
+    ensure!(ended.code() == Some(0), "{ended}\n{}", process.log_tail());
+    Ok(())
 }
 
 /// Stops the process in a transaction that has records in the target's log and no positions yet, and tells what the

@@ -177,7 +177,8 @@ pub enum Ended {
 /// A fault after which the engine cannot go on as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// Another process uses our transactional id: it owns our work now, so this one must end.
+    /// Our transactional id was taken over, or our transaction ended by the coordinator because it took too long. Whose
+    /// the work is says the group.
     #[error("fenced: {0}")]
     Fenced(String),
     /// The clients must be built anew and every lane attached at its committed position.

@@ -61,8 +61,7 @@ pub type StoreErrand = (Membership, Vec<(Lane, Pairing, Position)>);
 pub enum PumpError {
     /// Another process has our name.
     #[error(
-        "pump {pump}: fenced: {why}; another process uses this instance (give every process its own), or this one stood still for so \
-         long that others took its work over (it may start again)"
+        "pump {pump}: fenced: {why}; another process uses this instance: give every process its own `instance`, or let this one stay down"
     )]
     Fenced {
         /// The pump's instance name.

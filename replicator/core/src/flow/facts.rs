@@ -61,6 +61,7 @@ impl Flow {
         }
         self.seat.held = true;
         self.seat.joining = false;
+        self.seat.doubted = false;
         self.seat.pending = Some(assigned);
         self.advance(now);
     }
@@ -72,6 +73,7 @@ impl Flow {
         self.seat = Seat {
             joining,
             join_wanted: !joining,
+            doubted: self.seat.doubted,
             ..Seat::default()
         };
         self.owned.clear();
@@ -219,6 +221,16 @@ impl Flow {
         }
         self.restless = true;
         self.advance(now);
+    }
+
+    /// The engine's producer was fenced; another engine was built, which is not open. Either another process has our
+    /// name: then the group says so when we join again. Or the coordinator ended a transaction that took too long, or
+    /// who took our slots over ended it: then we go on with what the group gives us.
+    pub fn fenced(&mut self, now: Time) {
+        self.seat.doubted = true;
+        self.seat.held = true;
+        self.seat.join_wanted |= !self.seat.joining;
+        self.rebuilt(now);
     }
 
     /// Finish what is open, then own nothing more.

@@ -61,6 +61,8 @@ struct Seat {
     /// The coordinator may have moved on to a generation whose assignment is not applied: commit nothing.
     held: bool,
     join_wanted: bool,
+    /// The engine's producer was fenced: until the group has answered, the work may be another's.
+    doubted: bool,
     pending: Option<Assigned>,
 }
 
@@ -115,10 +117,14 @@ impl Flow {
 
     // ---- orders ----
 
-    /// The next thing to do. As long as the engine is not `open`, what it would have to do waits, and with it
-    /// everything behind it; a seat is taken and lanes are opened meanwhile.
+    /// The next thing to do. As long as the engine is not `open`, what it would have to do waits; a seat is taken and
+    /// lanes are opened meanwhile. An engine that is not open has nothing, so that nothing else depends on it.
     pub fn next_order(&mut self, open: bool) -> Option<Order> {
-        self.orders.pop_front_if(|order| open || !order.is_for_engine())
+        let next = self
+            .orders
+            .iter()
+            .position(|order| open || !order.is_for_engine())?;
+        self.orders.remove(next)
     }
 
     /// When `tick` is due, if nothing else happens.
@@ -148,6 +154,12 @@ impl Flow {
             && self.batch.state == BatchState::Open
             && self.batch.since.is_some()
             && self.committer().is_some()
+    }
+
+    /// Whether an engine may get ready: taking a transactional id over fences whoever has it.
+    #[must_use]
+    pub fn may_open(&self) -> bool {
+        !self.seat.doubted
     }
 
     /// Whether the engine may read and forward now.

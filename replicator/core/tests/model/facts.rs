@@ -33,6 +33,7 @@ pub enum Step {
     Unreadable(u8),
     CaughtUp,
     Rebuilt,
+    Fenced,
     Stored(bool),
     /// How the next transactions end.
     Fate(u8),
@@ -57,6 +58,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<u8>().prop_map(Step::Unreadable),
         4 => Just(Step::CaughtUp),
         1 => Just(Step::Rebuilt),
+        1 => Just(Step::Fenced),
         3 => any::<bool>().prop_map(Step::Stored),
         2 => any::<u8>().prop_map(Step::Fate),
     ];
@@ -299,11 +301,14 @@ impl Model {
             }
             Step::CaughtUp => self.flow.caught_up(now),
             Step::Rebuilt => {
-                self.attached.clear();
-                self.ghosts.clear();
-                self.moved.clear();
-                self.over += u32::from(std::mem::take(&mut self.open));
+                self.lose_engine();
                 self.flow.rebuilt(now);
+            }
+            Step::Fenced => {
+                self.lose_engine();
+                self.held = true;
+                self.owes_join |= !self.joining;
+                self.flow.fenced(now);
             }
             Step::Stored(good) => self.stored(good),
             Step::Fate(fate) => self.fate = fate,
@@ -311,6 +316,13 @@ impl Model {
         }
         self.flow.tick(self.time());
         self.carry_out();
+    }
+
+    fn lose_engine(&mut self) {
+        self.attached.clear();
+        self.ghosts.clear();
+        self.moved.clear();
+        self.over += u32::from(std::mem::take(&mut self.open));
     }
 
     pub fn membership(&self) -> Membership {

@@ -26,6 +26,7 @@ pub struct LaneIo {
 
 enum Work {
     None,
+    New,
     Building,
     Flushing(Commit),
     Offsets(Commit),
@@ -62,7 +63,8 @@ impl SimEngine {
             part: Part::Engine,
             token,
         };
-        let mut engine = Self {
+        let exactly_once = net.borrow().delivery == Delivery::ExactlyOnce;
+        Self {
             net,
             me,
             id,
@@ -73,15 +75,9 @@ impl SimEngine {
             ghosts: Vec::new(),
             facts: Vec::new(),
             trouble: None,
-            work: Work::Building,
+            work: if exactly_once { Work::New } else { Work::None },
             token,
-        };
-        if engine.exactly_once() {
-            engine.ask(Req::Init(Arc::clone(&engine.id)));
-        } else {
-            engine.work = Work::None;
         }
-        engine
     }
 
     fn exactly_once(&self) -> bool {
@@ -364,6 +360,10 @@ fn placed(lane: Lane, base: i64, batch: &[Rec]) -> Fact {
 
 impl Engine for SimEngine {
     fn open(&mut self, _wait: Duration, _facts: &mut Vec<Fact>) -> Result<bool, EngineError> {
+        if matches!(self.work, Work::New) {
+            self.work = Work::Building;
+            self.ask(Req::Init(Arc::clone(&self.id)));
+        }
         Ok(!matches!(self.work, Work::Building))
     }
 

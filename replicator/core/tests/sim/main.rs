@@ -112,7 +112,7 @@ fn exactly_once_means_once() {
 }
 
 /// Events without which a run has shown little.
-const RARE: [&str; 16] = [
+const RARE: [&str; 17] = [
     "session expired",
     "unstable offsets seen",
     "slot taken in two phases",
@@ -129,6 +129,7 @@ const RARE: [&str; 16] = [
     "stopped in the middle of a commit",
     "killed between join and sync",
     "seat taken before the engine was open",
+    "a fenced engine asks the group",
 ];
 
 #[test]

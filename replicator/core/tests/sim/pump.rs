@@ -257,7 +257,7 @@ impl Pump {
     }
 
     fn is_open(&mut self) -> bool {
-        self.engine.open(Duration::ZERO, &mut Vec::new()) == Ok(true)
+        self.flow.may_open() && self.engine.open(Duration::ZERO, &mut Vec::new()) == Ok(true)
     }
 
     fn carry_out(&mut self) -> Option<End> {
@@ -425,7 +425,13 @@ impl Pump {
 
     fn mend(&mut self, fault: EngineError) -> Option<End> {
         match fault {
-            EngineError::Fenced(_) => Some(End::Fenced),
+            EngineError::Fenced(_) => {
+                self.net.borrow_mut().saw("a fenced engine asks the group");
+                self.engine = SimEngine::new(self.net.clone(), self.at, self.life, Arc::clone(&self.name));
+                let now = self.now();
+                self.flow.fenced(now);
+                None
+            }
             EngineError::Fatal(why) => Some(End::Halted(why)),
             EngineError::Rebuild(_) => {
                 self.engine = SimEngine::new(self.net.clone(), self.at, self.life, Arc::clone(&self.name));
