@@ -168,7 +168,7 @@ impl Flow {
         self.batch.state == BatchState::Open && !self.stopping && !self.halted
     }
 
-    /// Whether everything forwarded is settled and committed after [`Flow::stop`].
+    /// Whether everything forwarded is settled and, as far as we have a seat, committed after [`Flow::stop`].
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.stopping
@@ -176,7 +176,12 @@ impl Flow {
             && !self.batch.storing
             && match self.settings.delivery {
                 Delivery::ExactlyOnce => self.batch.state == BatchState::Closed,
-                Delivery::AtLeastOnce => self.unstored().is_empty() && self.in_flight() == 0,
+                // Positions that nobody is there to commit are given up: their records come once more.
+                Delivery::AtLeastOnce => {
+                    let seated =
+                        self.committer().is_some() || self.seat.joining || self.seat.pending.is_some();
+                    self.in_flight() == 0 && (self.unstored().is_empty() || !seated)
+                }
             }
     }
 

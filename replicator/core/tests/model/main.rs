@@ -48,6 +48,25 @@ proptest! {
     }
 }
 
+/// Stopped after a join that failed between JoinGroup and SyncGroup: no generation is ours to commit with, and none
+/// will be.
+#[test]
+fn a_stop_without_a_seat_ends() {
+    let steps = [
+        Step::Assigned(201),
+        Step::Opened(0),
+        Step::Opened(0),
+        Step::Read(20, 1),
+        Step::Read(67, 0),
+        Step::Joined,
+        Step::Catalog(12),
+        Step::JoinFailed,
+    ];
+    for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
+        follow(delivery, &steps);
+    }
+}
+
 /// Facts that cannot be true end the process: what it holds is not known any more.
 #[test]
 fn impossible_facts_halt() {
