@@ -79,7 +79,8 @@ async fn positions_are_not_read_without_require_stable() {
             }
             peer
         };
-        let (offsets, _peer) = play(cluster.fetch_offsets("g", None), script).await;
+        let partition = [TopicPartition::new("t", 0)];
+        let (offsets, _peer) = play(cluster.fetch_offsets("g", Some(&partition)), script).await;
         match offsets {
             Ok(offsets) => assert!(embedded && offsets.len() == 1),
             Err(error) => assert!(!embedded && matches!(error, Error::Version { .. }), "{error}"),
