@@ -42,7 +42,7 @@ impl Cluster {
     /// the broker, which hears of it after the controller, holds to it.
     ///
     /// # Errors
-    /// When the cluster refuses; it must have been started [`Spec::with_acls`].
+    /// When the cluster refuses; it must have been started [`crate::Spec::with_acls`].
     pub async fn acl(&self, rule: &[&str]) -> Result<()> {
         const TOOL: &str = "org.apache.kafka.tools.AclCommand";
         let [principal, _, _, operation, resource @ ..] = rule else {

@@ -17,25 +17,25 @@ use crate::status::Pulse;
 pub enum News {
     /// The partitions that the routes select now.
     Catalog(Arc<[Pairing]>),
-    /// See [`Flow::rebalancing`].
+    /// See [`kuroshio_core::flow::Flow::rebalancing`].
     Rebalancing,
-    /// See [`Flow::join_failed`].
+    /// See [`kuroshio_core::flow::Flow::join_failed`].
     JoinFailed,
-    /// See [`Flow::joined`].
+    /// See [`kuroshio_core::flow::Flow::joined`].
     Joined,
-    /// See [`Flow::assigned`].
+    /// See [`kuroshio_core::flow::Flow::assigned`].
     Assigned(Assigned),
-    /// See [`Flow::seat_lost`].
+    /// See [`kuroshio_core::flow::Flow::seat_lost`].
     SeatLost,
     /// Another process uses our `group.instance.id`.
     Fenced(String),
-    /// See [`Flow::opened`].
+    /// See [`kuroshio_core::flow::Flow::opened`].
     Opened(Lane, Position),
-    /// See [`Flow::open_failed`].
+    /// See [`kuroshio_core::flow::Flow::open_failed`].
     OpenFailed(Lane, Quarantine),
-    /// See [`Flow::open_stale`].
+    /// See [`kuroshio_core::flow::Flow::open_stale`].
     OpenStale(Lane),
-    /// See [`Flow::stored`].
+    /// See [`kuroshio_core::flow::Flow::stored`].
     Stored(Vec<(Lane, Position)>),
     /// Something that must not go on, in words.
     Halt(String),
