@@ -24,8 +24,10 @@ if [ ! -s "$cache/rootfs.tar" ]; then
   release="$(. /etc/os-release && echo "${VERSION_CODENAME:?this system names no Debian or Ubuntu release}")"
   as_root=()
   [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  # Java's package makes links to its manual pages and fails where their folder is missing.
   "${as_root[@]}" mmdebstrap --quiet --variant=apt --include=default-jre-headless \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+    --setup-hook='mkdir -p "$1/usr/share/man/man1"' \
     "$release" - >"$cache/rootfs.tar.part"
   mv "$cache/rootfs.tar.part" "$cache/rootfs.tar"
 fi

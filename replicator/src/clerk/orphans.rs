@@ -60,26 +60,38 @@ impl Clerk {
 
     /// Open transactions in this flow's name that are no member's.
     async fn strangers(&self) -> Result<Vec<String>, Error> {
-        let mut strangers = Vec::new();
-        for listed in self.target.list_transactions().await? {
-            let id = &listed.transactional_id;
-            if &*listed.state != "Ongoing" || **id == *self.instance {
-                continue;
+        let mut open = self.target.list_transactions().await?;
+        open.retain(|listed| {
+            &*listed.state == "Ongoing" && !groups_of(&listed.transactional_id, &self.group).is_empty()
+        });
+        let ids = open.into_iter().map(|listed| listed.transactional_id);
+        let mut strangers: Vec<Arc<str>> = ids.filter(|id| **id != *self.instance).collect();
+        // Nearly all are members of our own group: it is asked first, and once.
+        if !strangers.is_empty() {
+            let members = self.members(&self.group).await?;
+            strangers.retain(|id| !members.contains(id));
+        }
+        let mut dead = Vec::new();
+        for id in strangers {
+            let mut living = false;
+            for group in groups_of(&id, &self.group).iter().skip(1) {
+                living |= self.members(group).await?.contains(&id);
             }
-            let mut member = false;
-            let groups = groups_of(id, &self.group);
-            for group in &groups {
-                let described = self.target.describe_group(group).await?;
-                member |= described
-                    .members
-                    .iter()
-                    .any(|one| one.instance.as_ref() == Some(id));
-            }
-            if !groups.is_empty() && !member {
-                strangers.push(id.to_string());
+            if !living {
+                dead.push(id.to_string());
             }
         }
-        Ok(strangers)
+        Ok(dead)
+    }
+
+    /// Instance names of a group's members.
+    async fn members(&self, group: &Arc<str>) -> Result<BTreeSet<Arc<str>>, Error> {
+        let described = self.target.describe_group(group).await?;
+        Ok(described
+            .members
+            .into_iter()
+            .filter_map(|member| member.instance)
+            .collect())
     }
 }
 
@@ -93,7 +105,7 @@ fn last_owners(assignment: &Assignment, lanes: &[(Lane, Pairing)]) -> BTreeSet<S
     lanes.iter().filter_map(owner).collect()
 }
 
-/// The groups whose member a transactional id may be: ours, and those of flows whose names begin with our flow's and
+/// The groups whose member a transactional id may be: first ours, then those of flows whose names begin with our flow's and
 /// a dot. Nothing for an id that is not of our flow.
 fn groups_of(id: &str, ours: &Arc<str>) -> Vec<Arc<str>> {
     let Some(rest) = id.strip_prefix(&**ours).filter(|rest| rest.starts_with('.')) else {
