@@ -3,12 +3,14 @@
 //! - [`Cluster`] is a real Kafka cluster in containers; [`pair`] gives the two that all tests share.
 //! - [`Ledger`] produces seeded events, remembers them, and says what a topic has lost, doubled, reordered or altered.
 //! - [`Kuroshio`] runs the real binary.
+//! - [`Process`] tells what a process costs.
 //! - [`until`] waits for a condition with a deadline, and says what was seen last when it is not met.
 
 mod cluster;
 mod docker;
 mod event;
 mod ledger;
+mod proc;
 mod process;
 mod read;
 mod spec;
@@ -19,6 +21,7 @@ mod wait;
 pub use cluster::{Cluster, Pair, pair};
 pub use docker::session_label;
 pub use ledger::{Ledger, Load};
+pub use proc::Process;
 pub use process::{Ended, Kuroshio, command};
 pub use spec::Spec;
 pub use tally::Report;

@@ -51,12 +51,9 @@ pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
     mut parts: PumpParts<F>,
     ended: impl FnOnce(Result<(), PumpError>),
 ) {
-    let engine = match (parts.build)() {
+    let engine = match parts.engine() {
         Ok(engine) => engine,
-        Err(fault) => {
-            let (pump, why) = (Arc::clone(&parts.name), fault.to_string());
-            return ended(Err(PumpError::Halted { pump, why }));
-        }
+        Err(error) => return ended(Err(error)),
     };
     let flow = Flow::new(parts.settings.clone());
     let mut pump = Pump {
@@ -135,12 +132,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 News::OpenFailed(lane, why) => self.flow.open_failed(now, lane, why),
                 News::OpenStale(lane) => self.flow.open_stale(now, lane),
                 News::Stored(positions) => self.flow.stored(now, positions),
-                News::Halt(why) => {
-                    return Err(PumpError::Halted {
-                        pump: Arc::clone(&self.parts.name),
-                        why,
-                    });
-                }
+                News::Halt(why) => return Err(self.parts.halted(why)),
                 News::Stop => self.flow.stop(now),
             }
             if stopping {
@@ -208,12 +200,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 }
                 return Ok(result);
             }
-            Order::Halt(why) => {
-                return Err(PumpError::Halted {
-                    pump: Arc::clone(&self.parts.name),
-                    why,
-                });
-            }
+            Order::Halt(why) => return Err(self.parts.halted(why)),
         }
         Ok(Ok(()))
     }
@@ -258,8 +245,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         };
         let mut facts = std::mem::take(&mut self.facts);
         let ended = self.engine.commit(&commit, &mut facts);
-        self.take_in(&mut facts);
-        self.facts = facts;
+        self.take_in(facts);
         let ended = ended?;
         match &ended {
             Ended::Committed => self.parts.desk.transaction(Outcome::Committed),
@@ -287,8 +273,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         }
         let mut facts = std::mem::take(&mut self.facts);
         let result = self.engine.open(OPENING, &mut facts);
-        self.take_in(&mut facts);
-        self.facts = facts;
+        self.take_in(facts);
         self.flow.tick(self.now());
         match result {
             Ok(open) => {
@@ -320,8 +305,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         let idle = !facts
             .iter()
             .any(|fact| matches!(fact, Fact::Read(run) if !run.forwarded.is_empty()));
-        self.take_in(&mut facts);
-        self.facts = facts;
+        self.take_in(facts);
         let now = self.now();
         if reading && idle {
             self.flow.caught_up(now);
@@ -334,12 +318,14 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         }
     }
 
-    fn take_in(&mut self, facts: &mut Vec<Fact>) {
+    /// Tells the flow, and keeps the list for its memory.
+    fn take_in(&mut self, mut facts: Vec<Fact>) {
         let now = self.now();
         for fact in facts.drain(..) {
             self.parts.desk.record(&fact);
             self.flow.engine(now, &fact);
         }
+        self.facts = facts;
         if self.parts.settings.delivery == Delivery::AtLeastOnce {
             self.parts.desk.settle(true);
         }
@@ -354,10 +340,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 self.flow.fenced(self.now());
                 Ok(())
             }
-            EngineError::Fatal(why) => Err(PumpError::Halted {
-                pump: Arc::clone(&self.parts.name),
-                why,
-            }),
+            EngineError::Fatal(why) => Err(self.parts.halted(why)),
             EngineError::Rebuild(why) => {
                 tracing::warn!(pump = %self.parts.name, why, wait_ms = self.pause.as_millis(), "building the clients anew");
                 std::thread::sleep(self.pause);
@@ -372,10 +355,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
     fn replace(&mut self) -> Result<(), PumpError> {
         self.parts.desk.settle(false);
         self.open = false;
-        self.engine = (self.parts.build)().map_err(|fault| PumpError::Halted {
-            pump: Arc::clone(&self.parts.name),
-            why: fault.to_string(),
-        })?;
+        self.engine = self.parts.engine()?;
         Ok(())
     }
 

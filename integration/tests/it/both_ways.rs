@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kuroshio_core::origin::{self, Tag};
-use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, Pair, Spec, pair};
+use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, Pair, Process, Spec, pair};
 use rdkafka::message::{Headers, Message, OwnedHeaders, OwnedMessage};
 use serde_json::json;
 
 use crate::regions::{
-    WAIT, assert_exact, both_ways, clusters, cpu_seconds, headers, on_all, read, stay_silent, until_copied,
-    until_there, write,
+    WAIT, assert_exact, both_ways, clusters, headers, on_all, read, stay_silent, until_copied, until_there,
+    write,
 };
 
 /// Records born on each side; `KUROSHIO_RECORDS=1000000` is the whole run.
@@ -61,7 +61,10 @@ async fn everything_arrives_once_and_then_there_is_silence() -> Result<()> {
     };
     until_copied(&process, "both-tw-jp", born("tw"), within).await?;
     until_copied(&process, "both-jp-tw", born("jp"), within).await?;
-    let (took, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds(process.pid())?);
+    let (took, cpu) = (
+        started.elapsed().as_secs_f64(),
+        Process { pid: process.pid() }.cpu()?.as_secs_f64(),
+    );
 
     for (topic, _) in topics {
         assert_exact(pair, &ledger, topic, within).await?;

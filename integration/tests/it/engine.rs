@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bytes::Bytes;
 use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
@@ -14,7 +13,8 @@ use kuroshio_integration::{Cluster as Kafka, Ledger, Load, pair};
 use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, Settings};
 use kuroshio_wire::{Cluster, Join, Stored};
 
-use crate::regions::{WAIT, on_all, settled, wire};
+use crate::protocol::sync;
+use crate::regions::{WAIT, join, on_all, settled, wire};
 
 pub(crate) fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Result<Librdkafka> {
     let client = |kafka: &Kafka| ClientSettings {
@@ -76,24 +76,11 @@ fn commit(membership: &Membership, topic: &str, offset: i64) -> Commit {
 /// Joins a group by ourselves and applies its assignment.
 async fn member(cluster: &Cluster, group: &str) -> Result<Membership> {
     let join = Join {
-        group: group.into(),
-        instance: "engine".into(),
-        member: None,
-        protocol_type: "kuroshio",
-        protocol: "slots-1",
-        metadata: Bytes::new(),
-        session_timeout: Duration::from_secs(30),
-        rebalance_timeout: Duration::from_secs(10),
+        session_timeout: Duration::from_secs(30), // nobody beats
+        ..join(group, "engine", None)
     };
     let joined = cluster.join_group(&join).await?;
-    let assignments = joined
-        .members
-        .iter()
-        .map(|member| (Arc::clone(&member.member), Bytes::new()))
-        .collect::<Vec<_>>();
-    cluster
-        .sync_group(&joined, &assignments, Duration::from_secs(10))
-        .await?;
+    sync(cluster, &joined).await?;
     Ok(joined.membership)
 }
 

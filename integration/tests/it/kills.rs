@@ -8,7 +8,9 @@ use fastrand::Rng;
 use kuroshio_integration::{Kuroshio, Ledger, Load, Pair, pair, until};
 use serde_json::{Value, json};
 
-use crate::regions::{WAIT, assert_exact, both_ways, diagnosis, on_all, seat, stay_silent, until_status};
+use crate::regions::{
+    ALL_SLOTS, WAIT, assert_exact, both_ways, diagnosis, on_all, seat, slots, stay_silent, until_status,
+};
 
 /// Longest wait for all to arrive after the last fault: a session timeout and what piled up.
 const HEAL: Duration = Duration::from_secs(90);
@@ -117,7 +119,7 @@ async fn killed_ten_times_under_load() -> Result<()> {
     process.ready(WAIT).await?;
     if let Err(why) = assert_exact(pair, &ledger, topic, HEAL).await {
         bail!(
-            "{why}\n{}",
+            "{why:#}\n{}",
             diagnosis(&[&pair.tw, &pair.jp], topic, &[&process]).await
         );
     }
@@ -141,9 +143,7 @@ async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
         for round in 0..5 {
             // One rebalance: the second instance takes its part of the slots.
             for flow in &flows {
-                let has_slots =
-                    |flow: &Value| flow["slots"].as_array().is_some_and(|slots| !slots.is_empty());
-                until_status(&mut second, flow, WAIT, has_slots)
+                until_status(&mut second, flow, WAIT, |flow| slots(flow) > 0)
                     .await
                     .with_context(|| format!("round {round}"))?;
             }
@@ -169,12 +169,7 @@ async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
                 }
             }
             for flow in &flows {
-                let has_all = |flow: &Value| {
-                    flow["slots"]
-                        .as_array()
-                        .is_some_and(|slots| slots.len() == ALL_SLOTS)
-                };
-                until_status(&mut first, flow, WAIT, has_all)
+                until_status(&mut first, flow, WAIT, |flow| slots(flow) == ALL_SLOTS)
                     .await
                     .with_context(|| format!("round {round}"))?;
             }
@@ -186,7 +181,7 @@ async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
     second.ready(WAIT).await?;
     if let Err(why) = assert_exact(pair, &ledger, topic, HEAL).await {
         let all = diagnosis(&[&pair.tw, &pair.jp], topic, &[&first, &second]).await;
-        bail!("{why}\n{all}");
+        bail!("{why:#}\n{all}");
     }
     stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await?;
     for flow in &flows {
@@ -204,6 +199,3 @@ async fn rebalanced_ten_times_between_two_instances() -> Result<()> {
     }
     Ok(())
 }
-
-/// Of every flow.
-const ALL_SLOTS: usize = kuroshio_core::slots::SLOT_COUNT as usize;

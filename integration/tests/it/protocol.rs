@@ -9,30 +9,18 @@ use bytes::Bytes;
 use kuroshio_core::engine::{Commit, Ended, Engine};
 use kuroshio_core::types::{Membership, TopicPartition};
 use kuroshio_integration::{Cluster as Kafka, Ledger, Load, Pair, pair, until};
-use kuroshio_wire::{Cluster, Committer, GroupOffset, Join, Joined, KafkaCode, Stored};
+use kuroshio_wire::{Cluster, Committer, GroupOffset, Joined, KafkaCode, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::engine::{at, engine, exactly_once, haul, spec};
-use crate::regions::{WAIT, on_all, position, settled, wire};
+use crate::regions::{WAIT, join, on_all, position, settled, wire};
 
 const METADATA: &str = "1 cluster topic";
 
-fn join(group: &str, instance: &str, member: Option<&Arc<str>>) -> Join {
-    Join {
-        group: group.into(),
-        instance: instance.into(),
-        member: member.cloned(),
-        protocol_type: "kuroshio",
-        protocol: "slots-1",
-        metadata: Bytes::new(),
-        session_timeout: Duration::from_secs(10),
-        rebalance_timeout: Duration::from_secs(10),
-    }
-}
-
-async fn sync(cluster: &Cluster, joined: &Joined) -> Result<()> {
+/// Ends a join: as the leader with the same share for all.
+pub(crate) async fn sync(cluster: &Cluster, joined: &Joined) -> Result<()> {
     let shares: Vec<_> = joined
         .members
         .iter()

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use kuroshio_core::types::TopicPartition;
 use kuroshio_integration::{Cluster, Kuroshio, Ledger, Pair, until};
-use kuroshio_wire::{ClusterSettings, GroupOffset, Isolation, OffsetAt, Stored};
+use kuroshio_wire::{ClusterSettings, GroupOffset, Isolation, Join, OffsetAt, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -165,30 +166,37 @@ pub(crate) async fn until_copied(
     .with_context(|| process.log_tail())
 }
 
-/// CPU seconds that a process has used, of user and system.
-pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
-    const TICKS_PER_SECOND: f64 = 100.0; // USER_HZ, the same on every Linux
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Behind the name in brackets: utime is the 12th field, stime the 13th.
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .context("no name")?
-        .1
-        .split_whitespace()
-        .collect();
-    let ticks = |at: usize| anyhow::Ok(fields.get(at).context("too few fields")?.parse::<f64>()?);
-    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+/// A pump's request to join, as the product sends it; its name is its metadata too.
+pub(crate) fn join(group: &str, instance: &str, member: Option<&Arc<str>>) -> Join {
+    Join {
+        group: group.into(),
+        instance: instance.into(),
+        member: member.cloned(),
+        protocol_type: "kuroshio",
+        protocol: "slots-1",
+        metadata: Bytes::copy_from_slice(instance.as_bytes()),
+        session_timeout: Duration::from_secs(10),
+        rebalance_timeout: Duration::from_secs(10),
+    }
+}
+
+/// What `group` has stored for a partition, read stable.
+pub(crate) async fn stored(
+    cluster: &kuroshio_wire::Cluster,
+    group: &str,
+    partition: &TopicPartition,
+) -> Result<Stored> {
+    let mut all = cluster
+        .fetch_offsets(group, Some(std::slice::from_ref(partition)))
+        .await?;
+    Ok(all
+        .remove(partition)
+        .context("the partition is not in the answer")??)
 }
 
 /// What `group` has stored for a partition, read stable.
 pub(crate) async fn position(kafka: &Cluster, group: &str, topic: &str, partition: i32) -> Result<Stored> {
-    let partition = TopicPartition::new(topic, partition);
-    let mut all = wire(kafka)
-        .fetch_offsets(group, Some(std::slice::from_ref(&partition)))
-        .await?;
-    Ok(all
-        .remove(&partition)
-        .context("the partition is not in the answer")??)
+    stored(&wire(kafka), group, &TopicPartition::new(topic, partition)).await
 }
 
 /// What `group` has stored for a partition once no transaction holds another position.
@@ -196,16 +204,9 @@ pub(crate) async fn position(kafka: &Cluster, group: &str, topic: &str, partitio
 /// An ended transaction is no settled one: `EndTxn` is answered before the marker lies in `__consumer_offsets`, and
 /// until then a stable fetch says `UNSTABLE_OFFSET_COMMIT`.
 pub(crate) async fn settled(kafka: &Cluster, group: &str, topic: &str, partition: i32) -> Result<Stored> {
-    let what = format!(
-        "a settled position of {topic}-{partition} in {group} on {}",
-        kafka.alias()
-    );
-    until(WAIT, &what, || async {
-        match position(kafka, group, topic, partition).await {
-            Ok(Stored::Unstable) => Err("UNSTABLE_OFFSET_COMMIT".to_owned()),
-            Ok(stored) => Ok(stored),
-            Err(why) => Err(format!("{why:#}")),
-        }
+    until_position(kafka, group, (topic, partition), |stored| match stored {
+        Stored::Unstable => Err(stored),
+        stored => Ok(stored),
     })
     .await
 }
@@ -217,16 +218,27 @@ pub(crate) async fn until_stored(
     topic: &str,
     partition: i32,
 ) -> Result<GroupOffset> {
+    until_position(kafka, group, (topic, partition), |stored| match stored {
+        Stored::Offset(offset) => Ok(offset),
+        other => Err(other),
+    })
+    .await
+}
+
+async fn until_position<T>(
+    kafka: &Cluster,
+    group: &str,
+    (topic, partition): (&str, i32),
+    wanted: impl Fn(Stored) -> Result<T, Stored>,
+) -> Result<T> {
     let what = format!(
-        "a position of {topic}-{partition} in {group} on {}",
+        "a settled position of {topic}-{partition} in {group} on {}",
         kafka.alias()
     );
     until(WAIT, &what, || async {
-        match position(kafka, group, topic, partition).await {
-            Ok(Stored::Offset(offset)) => Ok(offset),
-            Ok(other) => Err(format!("{other:?}")),
-            Err(why) => Err(format!("{why:#}")),
-        }
+        let stored = position(kafka, group, topic, partition).await;
+        let stored = stored.map_err(|why| format!("{why:#}"))?;
+        wanted(stored).map_err(|other| format!("{other:?}"))
     })
     .await
 }
@@ -308,6 +320,14 @@ pub(crate) async fn write(
     Ok(())
 }
 
+/// How many slots every flow has.
+pub(crate) const ALL_SLOTS: usize = kuroshio_core::slots::SLOT_COUNT as usize;
+
+/// How many slots a process owns in a flow of its `/status`.
+pub(crate) fn slots(flow: &Value) -> usize {
+    flow["slots"].as_array().map_or(0, Vec::len)
+}
+
 /// Slots that a process owns in a flow, and the generation in which it got them.
 pub(crate) async fn seat(process: &Kuroshio, flow: &str) -> Result<(usize, Option<i64>)> {
     let status = process.status().await?;
@@ -316,10 +336,7 @@ pub(crate) async fn seat(process: &Kuroshio, flow: &str) -> Result<(usize, Optio
         .iter()
         .find(|other| other["name"] == flow)
         .context("no such flow")?;
-    Ok((
-        flow["slots"].as_array().map_or(0, Vec::len),
-        flow["generation"].as_i64(),
-    ))
+    Ok((slots(flow), flow["generation"].as_i64()))
 }
 
 /// Waits until `holds` says so of a flow in `/status`.

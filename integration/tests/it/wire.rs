@@ -8,24 +8,10 @@ mod topics;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
-use kuroshio_core::types::TopicPartition;
 use kuroshio_integration::{Cluster as Kafka, Spec};
-use kuroshio_wire::{Cluster, Error, GroupOffset, Join, Joined, KafkaCode, Stored};
-
-fn join(group: &str, instance: &str, member: Option<&Arc<str>>) -> Join {
-    Join {
-        group: group.into(),
-        instance: instance.into(),
-        member: member.cloned(),
-        protocol_type: "kuroshio",
-        protocol: "slots-1",
-        metadata: Bytes::copy_from_slice(instance.as_bytes()),
-        session_timeout: Duration::from_secs(10),
-        rebalance_timeout: Duration::from_secs(10),
-    }
-}
+use kuroshio_wire::{Cluster, Error, GroupOffset, Joined, KafkaCode};
 
 fn at(offset: i64, metadata: &str) -> GroupOffset {
     GroupOffset {
@@ -33,15 +19,6 @@ fn at(offset: i64, metadata: &str) -> GroupOffset {
         leader_epoch: Some(0),
         metadata: metadata.into(),
     }
-}
-
-async fn stored(cluster: &Cluster, group: &str, partition: &TopicPartition) -> Result<Stored> {
-    let mut all = cluster
-        .fetch_offsets(group, Some(std::slice::from_ref(partition)))
-        .await?;
-    Ok(all
-        .remove(partition)
-        .context("the partition is not in the answer")??)
 }
 
 async fn sync(cluster: &Cluster, joined: &Joined) -> Result<Bytes> {

@@ -9,8 +9,8 @@ use kuroshio_wire::{Isolation, OffsetAt, TransactionDescription};
 use serde_json::{Value, json};
 
 use crate::regions::{
-    WAIT, assert_exact, both_ways, clusters, ends, on_all, one_way, seat, stay_silent, until_status,
-    until_stored, wire,
+    ALL_SLOTS, WAIT, assert_exact, both_ways, clusters, ends, on_all, one_way, seat, slots, stay_silent,
+    until_status, until_stored, wire,
 };
 
 const TOPIC: &str = "zombie.orders";
@@ -18,11 +18,6 @@ const FLOW: &str = "zombie-tw-jp";
 const GROUP: &str = "kuroshio.zombie-tw-jp";
 /// Group instance and transactional id of the only pump of the process that stands still.
 const OLD: &str = "kuroshio.zombie-tw-jp.zombie-old.0";
-
-fn has_all_slots(flow: &Value) -> bool {
-    let all = usize::from(kuroshio_core::slots::SLOT_COUNT);
-    flow["slots"].as_array().is_some_and(|slots| slots.len() == all)
-}
 
 #[tokio::test]
 async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
@@ -49,8 +44,7 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
     old.ready(WAIT).await?;
     config["instance"] = json!("zombie-new");
     let mut new = Kuroshio::run(config)?;
-    let has_some = |flow: &Value| flow["slots"].as_array().is_some_and(|slots| !slots.is_empty());
-    until_status(&mut new, FLOW, WAIT, has_some).await?;
+    until_status(&mut new, FLOW, WAIT, |flow| slots(flow) > 0).await?;
 
     // So much at once that a transaction lasts as long as the commit interval.
     let backlog = ledger.produce(&pair.tw, TOPIC, load(100_000, None));
@@ -62,7 +56,7 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
     let ((), held) = tokio::try_join!(backlog, frozen)?;
     println!("frozen with {held:?}");
     let story = async {
-        until_status(&mut new, FLOW, WAIT, has_all_slots).await?;
+        until_status(&mut new, FLOW, WAIT, |flow| slots(flow) == ALL_SLOTS).await?;
         let taken = Instant::now();
         let before = positions(&jp).await.with_context(|| new.log_tail())?;
         until(WAIT, "positions to move", || async {
@@ -109,10 +103,7 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
 
 /// Waits until a process has learned that it was fenced and has slots again, of a generation after `before`.
 async fn back_in_the_group(process: &mut Kuroshio, flow: &str, before: Option<i64>) -> Result<()> {
-    let back = |flow: &Value| {
-        let slots = flow["slots"].as_array().is_some_and(|slots| !slots.is_empty());
-        slots && flow["generation"].as_i64() > before
-    };
+    let back = |flow: &Value| slots(flow) > 0 && flow["generation"].as_i64() > before;
     until_status(process, flow, WAIT, back).await?;
     let said = process.log_tail();
     ensure!(said.contains("fenced; asking the group"), "{said}");

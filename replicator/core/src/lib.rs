@@ -10,5 +10,5 @@ pub mod runs;
 pub mod slots;
 pub mod start;
 pub mod types;
-mod varint;
+pub mod varint;
 pub mod window;

@@ -1,7 +1,10 @@
 //! Numbers as records carry them: zigzag, seven bits in a byte, the lowest first.
 
-/// Takes a number of at most 64 bits off the front of `bytes`; `Err`: why there is none.
-pub(crate) fn take(bytes: &mut &[u8]) -> Result<i64, &'static str> {
+/// Takes a number of at most 64 bits off the front of `bytes`.
+///
+/// # Errors
+/// Why there is none: the bytes end within it, or it is longer.
+pub fn take(bytes: &mut &[u8]) -> Result<i64, &'static str> {
     let mut bits = 0_u64;
     for shift in (0..64).step_by(7) {
         let Some((&byte, rest)) = bytes.split_first() else {
@@ -18,4 +21,24 @@ pub(crate) fn take(bytes: &mut &[u8]) -> Result<i64, &'static str> {
         }
     }
     Err("a number has more than 64 bits")
+}
+
+/// Writing them, for tests.
+#[cfg(test)]
+pub(crate) mod put {
+    /// Appends a number.
+    pub(crate) fn number(out: &mut Vec<u8>, number: i64) {
+        let mut bits = ((number << 1) ^ (number >> 63)) as u64;
+        while bits > 0x7f {
+            out.push(bits as u8 | 0x80);
+            bits >>= 7;
+        }
+        out.push(bits as u8);
+    }
+
+    /// Appends bytes behind their length; `None`: null.
+    pub(crate) fn bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+        number(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+        out.extend_from_slice(bytes.unwrap_or_default());
+    }
 }

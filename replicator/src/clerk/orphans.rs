@@ -61,20 +61,22 @@ impl Clerk {
     /// Open transactions in this flow's name that are no member's.
     async fn strangers(&self) -> Result<Vec<String>, Error> {
         let mut open = self.target.list_transactions().await?;
-        open.retain(|listed| {
-            &*listed.state == "Ongoing" && !groups_of(&listed.transactional_id, &self.group).is_empty()
-        });
-        let ids = open.into_iter().map(|listed| listed.transactional_id);
-        let mut strangers: Vec<Arc<str>> = ids.filter(|id| **id != *self.instance).collect();
+        open.retain(|listed| &*listed.state == "Ongoing" && *listed.transactional_id != *self.instance);
+        let mut strangers: Vec<(Arc<str>, Vec<Arc<str>>)> = open
+            .into_iter()
+            .map(|listed| listed.transactional_id)
+            .map(|id| (Arc::clone(&id), groups_of(&id, &self.group)))
+            .filter(|(_, groups)| !groups.is_empty())
+            .collect();
         // Nearly all are members of our own group: it is asked first, and once.
         if !strangers.is_empty() {
             let members = self.members(&self.group).await?;
-            strangers.retain(|id| !members.contains(id));
+            strangers.retain(|(id, _)| !members.contains(id));
         }
         let mut dead = Vec::new();
-        for id in strangers {
+        for (id, groups) in strangers {
             let mut living = false;
-            for group in groups_of(&id, &self.group).iter().skip(1) {
+            for group in groups.iter().skip(1) {
                 living |= self.members(group).await?.contains(&id);
             }
             if !living {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use kuroshio_core::engine::EngineError;
 use kuroshio_core::flow::{Assigned, FlowSettings, Pairing, Quarantine};
 use kuroshio_core::slots::Claims;
 use kuroshio_core::types::{Lane, Membership, Position};
@@ -101,6 +102,24 @@ pub struct PumpParts<F> {
     pub started: Instant,
     /// Cancelled when the process ends: an engine that is not open is waited for no longer.
     pub stop: CancellationToken,
+}
+
+impl<F> PumpParts<F> {
+    /// The end of this pump, for something that trying again does not mend.
+    pub(super) fn halted(&self, why: String) -> PumpError {
+        PumpError::Halted {
+            pump: Arc::clone(&self.name),
+            why,
+        }
+    }
+
+    /// Another engine.
+    pub(super) fn engine<E>(&mut self) -> Result<E, PumpError>
+    where
+        F: FnMut() -> Result<E, EngineError>,
+    {
+        (self.build)().map_err(|fault| self.halted(fault.to_string()))
+    }
 }
 
 /// Bounded ways to the slow tasks.

@@ -92,10 +92,15 @@ pub(crate) fn consumer(bootstrap: &str, topic: &str) -> Result<BaseConsumer> {
         .set("fetch.wait.max.ms", "10")
         .set("fetch.queue.backoff.ms", "5")
         .create()?;
+    consumer.assign(&from_the_beginning(topic)?)?;
+    Ok(consumer)
+}
+
+/// All partitions of a topic, each at its beginning.
+pub(crate) fn from_the_beginning(topic: &str) -> Result<TopicPartitionList> {
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         partitions.add_partition_offset(topic, partition, Offset::Beginning)?;
     }
-    consumer.assign(&partitions)?;
-    Ok(consumer)
+    Ok(partitions)
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use kuroshio_integration::Process;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
@@ -17,7 +18,6 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use crate::carriers::{Carrier, Job};
 use crate::clusters::{Clusters, PARTITIONS, clean, create};
 use crate::count;
-use crate::proc::Process;
 use crate::progress::Progress;
 use crate::results::Latency;
 

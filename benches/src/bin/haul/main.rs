@@ -13,7 +13,6 @@ mod latency;
 mod machine;
 mod measure;
 mod plan;
-mod proc;
 mod progress;
 mod report;
 mod results;

@@ -4,14 +4,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kuroshio_integration::Cluster;
+use kuroshio_integration::{Cluster, Process};
 
 use crate::carriers::{Carrier, Job};
 use crate::client::Broker;
 use crate::clusters::{Clusters, PARTITIONS, clean, create};
 use crate::count;
 use crate::data::Full;
-use crate::proc::Process;
 use crate::progress::Progress;
 use crate::results::HaulRun;
 

@@ -10,15 +10,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::results;
+use crate::results::{self, Results};
 
-/// The plots, with what they show.
-const PLOTS: [(&str, &str); 4] = [
-    ("cpu.svg", "CPU per record"),
-    ("rate.svg", "records per second"),
-    ("rss.svg", "peak memory"),
-    ("latency.svg", "latency"),
+type Plot = (&'static str, &'static str, fn(&Results) -> Result<String>);
+
+/// The plots of hauls, with what they show.
+const PLOTS: [Plot; 3] = [
+    ("cpu.svg", "CPU per record", plots::cpu),
+    ("rate.svg", "records per second", plots::rate),
+    ("rss.svg", "peak memory", plots::rss),
 ];
+const LATENCY: Plot = ("latency.svg", "latency", plots::latency);
 
 /// Writes RESULTS.md beside `dir`, which holds the results, and the plots into it.
 pub(crate) fn write(dir: &Path) -> Result<()> {
@@ -27,18 +29,18 @@ pub(crate) fn write(dir: &Path) -> Result<()> {
         .file_name()
         .context("the results lie in a folder with a name")?
         .to_string_lossy();
-    fs::write(dir.join(PLOTS[0].0), plots::cpu(&results)?)?;
-    fs::write(dir.join(PLOTS[1].0), plots::rate(&results)?)?;
-    fs::write(dir.join(PLOTS[2].0), plots::rss(&results)?)?;
-    fs::write(dir.join(PLOTS[3].0), plots::latency(&results)?)?;
+    let plotted = |(file, title, plot): Plot| -> Result<String> {
+        fs::write(dir.join(file), plot(&results)?)?;
+        Ok(format!("![{title}]({folder}/{file})\n"))
+    };
     let mut text = tables::preamble(&results)?;
-    for (file, title) in &PLOTS[..3] {
-        text.push_str(&format!("![{title}]({folder}/{file})\n"));
+    for plot in PLOTS {
+        text.push_str(&plotted(plot)?);
     }
     text.push_str(&tables::hauls(&results)?);
     text.push_str(&tables::starts(&results)?);
     text.push_str(&tables::latencies(&results)?);
-    text.push_str(&format!("\n![{}]({folder}/{})\n", PLOTS[3].1, PLOTS[3].0));
+    text.push_str(&format!("\n{}", plotted(LATENCY)?));
     text.push_str(&tables::idle(&results)?);
     text.push_str(&goals::table(&results)?);
     let path = dir.with_file_name("RESULTS.md");

@@ -12,8 +12,8 @@ use kuroshio_wire::{
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::{at, join, refusal, stored, sync};
-use crate::regions::{WAIT, wire};
+use super::{at, refusal, sync};
+use crate::regions::{WAIT, join, stored, wire};
 
 /// A broker dies: leaders, coordinators and perhaps the controller move, and calls follow them.
 #[tokio::test]

@@ -10,8 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::stored;
-use crate::regions::{WAIT, wire};
+use crate::regions::{WAIT, stored, wire};
 
 #[tokio::test]
 async fn offsets() -> Result<()> {

@@ -10,8 +10,8 @@ use kuroshio_integration::{Cluster as Kafka, pair, until};
 use kuroshio_wire::{Class, Cluster, Committer, Joined, KafkaCode, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::{at, join, refusal, stored, sync};
-use crate::regions::{WAIT, wire};
+use super::{at, refusal, sync};
+use crate::regions::{WAIT, join, stored, wire};
 
 #[tokio::test]
 async fn members_come_and_go() -> Result<()> {

@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::varint::put;
 
 const LIMIT: usize = 1 << 20;
 const CODECS: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
@@ -39,16 +40,16 @@ impl Draft {
         let mut out = Vec::new();
         for record in &self.records {
             let mut body = vec![0];
-            put_varint(&mut body, record.timestamp - self.base_timestamp);
-            put_varint(&mut body, record.offset - self.base_offset);
-            put_bytes(&mut body, record.key.as_deref());
-            put_bytes(&mut body, record.value.as_deref());
-            put_varint(&mut body, record.headers.len() as i64);
+            put::number(&mut body, record.timestamp - self.base_timestamp);
+            put::number(&mut body, record.offset - self.base_offset);
+            put::bytes(&mut body, record.key.as_deref());
+            put::bytes(&mut body, record.value.as_deref());
+            put::number(&mut body, record.headers.len() as i64);
             for (key, value) in &record.headers {
-                put_bytes(&mut body, Some(key));
-                put_bytes(&mut body, value.as_deref());
+                put::bytes(&mut body, Some(key));
+                put::bytes(&mut body, value.as_deref());
             }
-            put_varint(&mut out, body.len() as i64);
+            put::number(&mut out, body.len() as i64);
             out.extend(body);
         }
         out
@@ -84,20 +85,6 @@ impl Draft {
         out.extend(checked);
         out.into()
     }
-}
-
-fn put_varint(out: &mut Vec<u8>, number: i64) {
-    let mut bits = ((number << 1) ^ (number >> 63)) as u64;
-    while bits > 0x7f {
-        out.push(bits as u8 | 0x80);
-        bits >>= 7;
-    }
-    out.push(bits as u8);
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    put_varint(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
-    out.extend_from_slice(bytes.unwrap_or_default());
 }
 
 fn compress(codec: Codec, plain: &[u8]) -> Vec<u8> {

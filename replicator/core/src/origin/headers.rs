@@ -54,27 +54,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn number(n: i64, out: &mut Vec<u8>) {
-        let mut bits = ((n << 1) ^ (n >> 63)) as u64;
-        while bits >= 0x80 {
-            out.push(bits as u8 | 0x80);
-            bits >>= 7;
-        }
-        out.push(bits as u8);
-    }
-
-    fn part(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
-        number(bytes.map_or(-1, |bytes| bytes.len() as i64), out);
-        out.extend_from_slice(bytes.unwrap_or_default());
-    }
+    use crate::varint::put;
 
     fn written(headers: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<u8> {
         let mut out = Vec::new();
-        number(headers.len() as i64, &mut out);
+        put::number(&mut out, headers.len() as i64);
         for (key, value) in headers {
-            part(Some(key), &mut out);
-            part(value.as_deref(), &mut out);
+            put::bytes(&mut out, Some(key));
+            put::bytes(&mut out, value.as_deref());
         }
         out
     }
@@ -112,11 +99,11 @@ mod tests {
             assert!(tags(&whole[..cut]).count() < 2, "{cut}");
         }
         let mut null_key = Vec::new();
-        number(2, &mut null_key);
-        part(None, &mut null_key);
-        part(Some(b""), &mut null_key);
-        part(Some(HEADER.as_bytes()), &mut null_key);
-        part(Some(b"a"), &mut null_key);
+        put::number(&mut null_key, 2);
+        put::bytes(&mut null_key, None);
+        put::bytes(&mut null_key, Some(b""));
+        put::bytes(&mut null_key, Some(HEADER.as_bytes()));
+        put::bytes(&mut null_key, Some(b"a"));
         assert_eq!(tags(&null_key).count(), 0, "the key of a header is never null");
     }
 }

@@ -9,10 +9,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{Offset, TopicPartitionList};
 
 use super::Carry;
-use crate::clusters::PARTITIONS;
+use crate::count::from_the_beginning;
 
 /// Delivery reports are taken after so many records, or when there is nothing to read.
 const REPORTS: usize = 500;
@@ -70,11 +69,7 @@ fn clients(carry: &Carry) -> Result<(BaseConsumer, BaseProducer)> {
         .set("queue.buffering.max.messages", "0")
         .set("queue.buffering.max.kbytes", "65536")
         .create()?;
-    let mut partitions = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        partitions.add_partition_offset(&carry.topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&partitions)?;
+    consumer.assign(&from_the_beginning(&carry.topic)?)?;
     // The first record then finds its partition.
     producer
         .client()

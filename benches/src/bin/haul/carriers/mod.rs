@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 use clap::ValueEnum;
+use kuroshio_integration::Process;
 use serde::{Deserialize, Serialize};
 
-use crate::proc::Process;
 pub(crate) use own::{Carry, carry};
 
 /// Who carries.

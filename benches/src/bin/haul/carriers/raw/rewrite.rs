@@ -1,9 +1,10 @@
 //! Batches written anew with an origin tag in every record; small ones are merged on the way.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use bytes::Bytes;
 use kuroshio_core::origin::{Forward, Guard, HEADER as TAG, Verdict};
 use kuroshio_core::types::SourceOffset;
+use kuroshio_core::varint;
 
 use super::Mode;
 use super::batch::{Batch, HEADER, Header};
@@ -212,18 +213,8 @@ fn bytes<'a>(from: &mut &'a [u8]) -> Result<Option<&'a [u8]>> {
     }
 }
 
-/// A zigzag varint.
 fn varint(from: &mut &[u8]) -> Result<i64> {
-    let mut bits = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = from.split_first().context("a number beyond the end")?;
-        *from = rest;
-        bits |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok((bits >> 1) as i64 ^ -((bits & 1) as i64));
-        }
-    }
-    bail!("a number of more than 64 bits")
+    varint::take(from).map_err(Error::msg)
 }
 
 fn zigzag(number: i64) -> u64 {

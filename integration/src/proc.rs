@@ -10,8 +10,9 @@ const TICKS: f64 = 100.0;
 
 /// A running process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Process {
-    pub(crate) pid: u32,
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
 }
 
 impl Process {
@@ -19,7 +20,7 @@ impl Process {
     ///
     /// # Errors
     /// When it has ended.
-    pub(crate) fn cpu(self) -> Result<Duration> {
+    pub fn cpu(self) -> Result<Duration> {
         let fields = self.stat()?;
         let ticks = number(&fields, 11)? + number(&fields, 12)?;
         Ok(Duration::from_secs_f64(ticks / TICKS))
@@ -29,7 +30,7 @@ impl Process {
     ///
     /// # Errors
     /// When it has ended.
-    pub(crate) fn age(self) -> Result<Duration> {
+    pub fn age(self) -> Result<Duration> {
         let started = number(&self.stat()?, 19)? / TICKS;
         let uptime = fs::read_to_string("/proc/uptime")?;
         let now: f64 = uptime.split(' ').next().context("empty /proc/uptime")?.parse()?;
@@ -40,7 +41,7 @@ impl Process {
     ///
     /// # Errors
     /// When it has ended.
-    pub(crate) fn peak_rss(self) -> Result<u64> {
+    pub fn peak_rss(self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.split_whitespace().next());
