@@ -21,6 +21,9 @@ use crate::tally::{Report, Seen, Stream, Streams, Tally};
 /// One producer for each.
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
+/// Longest wait for a record's acknowledgement.
+const ACKNOWLEDGED: Duration = Duration::from_secs(300);
+
 /// How much to produce, and how fast.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -60,7 +63,7 @@ impl Ledger {
     /// its own, and order is judged by producer. What a running call writes is known only when it returns.
     ///
     /// # Errors
-    /// When a record is not acknowledged within two minutes.
+    /// When a record is not acknowledged within five minutes.
     pub async fn produce(&self, cluster: &Cluster, topic: &str, load: Load) -> Result<()> {
         let first = {
             let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +77,8 @@ impl Ledger {
                 .set("compression.codec", codec)
                 .set("enable.idempotence", "true")
                 .set("linger.ms", "5");
-            config.set("message.timeout.ms", "120000");
+            // Longer than any fault of a test: who waits for what must not be the ledger.
+            config.set("message.timeout.ms", ACKNOWLEDGED.as_millis().to_string());
             let work = Work {
                 config,
                 birth: cluster.alias().to_owned(),
@@ -211,7 +215,7 @@ impl Work {
             stream.digests.push(digester.produced(&event));
             send(&producer, &self.topic, stream.partition, &event)?;
         }
-        producer.flush(Duration::from_secs(130))?;
+        producer.flush(ACKNOWLEDGED + Duration::from_secs(10))?;
         producer.context().outcome()?;
         Ok(streams)
     }

@@ -112,22 +112,26 @@ impl Clerk {
     ) -> Result<(), PumpGone> {
         self.release_the_dead(&lanes).await;
         let began = Instant::now();
-        let mut tried_orphans = false;
         loop {
-            let unstable = self.round(lanes, membership).await?;
-            if unstable.is_empty() {
+            lanes = self.round(lanes, membership).await?;
+            if lanes.is_empty() {
                 return Ok(());
             }
-            if began.elapsed() > ORPHANED && !tried_orphans {
-                // Who owned them before us, as far as the group remembers; alive or not, we own them now.
-                self.released.clear();
-                self.searched = None;
-                self.release_the_dead(&unstable).await;
-                tried_orphans = true;
+            if began.elapsed() > ORPHANED {
+                break;
             }
             tokio::time::sleep(LOOK).await;
-            lanes = unstable;
         }
+        // Their owner died after we looked, or its coordinator did not answer. The pump asks again for what is still
+        // its own, and other lanes need not wait for these.
+        self.released.clear();
+        self.searched = None;
+        let (_, pairing) = &lanes[0];
+        tracing::warn!(
+            instance = %self.instance, lanes = lanes.len(), first = %pairing.target(),
+            "an open transaction holds these positions"
+        );
+        self.stale(lanes.iter().map(|(lane, _)| *lane).collect()).await
     }
 
     /// Opens what can be opened and returns the lanes whose position is unstable.
@@ -249,6 +253,11 @@ impl Clerk {
         if !lanes.is_empty() {
             tokio::time::sleep(AGAIN).await;
         }
+        self.stale(lanes).await
+    }
+
+    /// These lanes are to be asked for again, if they are still ours.
+    async fn stale(&self, lanes: Vec<Lane>) -> Result<(), PumpGone> {
         for lane in lanes {
             self.line.tell(News::OpenStale(lane)).await?;
         }

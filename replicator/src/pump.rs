@@ -2,6 +2,8 @@
 //! to the engine and to the slow tasks beside it; it decides nothing.
 
 mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +14,6 @@ use kuroshio_core::flow::{Delivery, Flow, Order, Pairing};
 use kuroshio_core::types::{Lane, Membership, Position, Time};
 use tokio::sync::mpsc;
 
-use parts::Errand;
 pub use parts::{Errands, News, OpenErrand, PumpError, PumpParts, StoreErrand};
 
 use crate::metrics::Outcome;
@@ -39,8 +40,6 @@ struct Pump<E, F> {
     /// Before the next rebuild; grows until an engine opens.
     pause: Duration,
     facts: Vec<Fact>,
-    /// An order whose task is busy: later orders wait behind it.
-    waiting: Option<Errand>,
     pairings: HashMap<Lane, Pairing>,
     viewed: Time,
 }
@@ -63,7 +62,6 @@ pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
         open: false,
         pause: Duration::ZERO,
         facts: Vec::new(),
-        waiting: None,
         pairings: HashMap::new(),
         viewed: Time::default(),
     };
@@ -79,7 +77,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             self.carry_out()?;
             // What was open is lost with clients that are gone; the next process copies it again.
             let given_up = !self.open && self.parts.stop.is_cancelled();
-            if given_up || (self.flow.is_drained() && self.waiting.is_none()) {
+            if given_up || self.flow.is_drained() {
                 self.show(true);
                 return Ok(());
             }
@@ -142,27 +140,25 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
     }
 
     fn carry_out(&mut self) -> Result<(), PumpError> {
-        loop {
-            if let Some(errand) = self.waiting.take()
-                && let Err(errand) = self.send(errand)
-            {
-                self.waiting = Some(errand);
-                return Ok(());
-            }
-            let Some(order) = self.flow.next_order(self.open) else {
-                return Ok(());
-            };
+        while let Some(order) = self
+            .flow
+            .next_order(self.open, self.parts.errands.clerk.capacity() > 0)
+        {
             if let Err(fault) = self.execute(order)? {
                 self.mend(fault)?;
             }
         }
+        Ok(())
     }
 
     /// The outer error ends the pump, the inner one asks for another engine.
     fn execute(&mut self, order: Order) -> Result<Result<(), EngineError>, PumpError> {
         match order {
-            Order::Join { claims } => self.waiting = Some(Errand::Join(claims)),
-            Order::Open { lanes, membership } => self.waiting = Some(Errand::Open((lanes, membership))),
+            Order::Join { claims } => self.parts.ask("member", &self.parts.errands.member, claims)?,
+            Order::Open { lanes, membership } => {
+                self.parts
+                    .ask("clerk", &self.parts.errands.clerk, (lanes, membership))?;
+            }
             Order::Store {
                 membership,
                 positions,
@@ -171,7 +167,8 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                     .into_iter()
                     .filter_map(|(lane, position)| Some((lane, self.pairings.get(&lane)?.clone(), position)))
                     .collect();
-                self.waiting = Some(Errand::Store((membership, positions)));
+                self.parts
+                    .ask("storer", &self.parts.errands.storer, (membership, positions))?;
             }
             Order::Attach(lanes) => return Ok(self.attach(lanes)),
             Order::Detach(lanes) => {
@@ -357,29 +354,6 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         self.open = false;
         self.engine = self.parts.engine()?;
         Ok(())
-    }
-
-    fn send(&self, errand: Errand) -> Result<(), Errand> {
-        match errand {
-            Errand::Join(claims) => self
-                .parts
-                .errands
-                .member
-                .try_send(claims)
-                .map_err(|e| Errand::Join(e.into_inner())),
-            Errand::Open(errand) => self
-                .parts
-                .errands
-                .clerk
-                .try_send(errand)
-                .map_err(|e| Errand::Open(e.into_inner())),
-            Errand::Store(errand) => self
-                .parts
-                .errands
-                .storer
-                .try_send(errand)
-                .map_err(|e| Errand::Store(e.into_inner())),
-        }
     }
 
     fn show(&mut self, last: bool) {

@@ -1,15 +1,15 @@
 //! Exactly once means once: whatever is killed, and however often the slots move between two instances.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
-use kuroshio_integration::{Kuroshio, Ledger, Load, Pair, pair, until};
+use kuroshio_integration::{Kuroshio, Ledger, Pair, pair, until};
 use serde_json::{Value, json};
 
 use crate::regions::{
-    ALL_SLOTS, WAIT, assert_exact, both_ways, diagnosis, on_all, seat, slots, stay_silent, until_status,
+    ALL_SLOTS, WAIT, assert_exact, both_ways, diagnosis, on_all, seat, slots, stay_silent, under_load,
+    until_status,
 };
 
 /// Longest wait for all to arrive after the last fault: a session timeout and what piled up.
@@ -25,38 +25,6 @@ fn rng(test: &str) -> Result<Rng> {
     };
     println!("{test}: repeat with KUROSHIO_SEED={seed}");
     Ok(Rng::with_seed(seed))
-}
-
-/// Records born on both sides at a steady rate for as long as `faults` go on, so that none of them meets an idle flow.
-async fn under_load(
-    pair: &Pair,
-    ledger: &Ledger,
-    (topic, partitions): (&str, i32),
-    faults: impl Future<Output = Result<()>>,
-) -> Result<()> {
-    const RATE: u64 = 1_000;
-    const CHUNK_SECONDS: u64 = 2;
-    let over = Cell::new(false);
-    let load = async {
-        while !over.get() {
-            let load = Load {
-                records: RATE * CHUNK_SECONDS,
-                partitions,
-                rate: Some(RATE),
-            };
-            tokio::try_join!(
-                ledger.produce(&pair.tw, topic, load),
-                ledger.produce(&pair.jp, topic, load)
-            )?;
-        }
-        Ok(())
-    };
-    let faults = async {
-        faults.await?;
-        over.set(true);
-        Ok(())
-    };
-    tokio::try_join!(load, faults).map(drop)
 }
 
 /// What both stories begin with: a topic on both sides, and one process that runs both flows.

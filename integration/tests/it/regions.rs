@@ -1,5 +1,6 @@
 //! What the suites share: configurations of flows between clusters, and looks at logs and positions from outside.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use kuroshio_core::types::TopicPartition;
-use kuroshio_integration::{Cluster, Kuroshio, Ledger, Pair, until};
+use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, Pair, until};
 use kuroshio_wire::{ClusterSettings, GroupOffset, Isolation, Join, OffsetAt, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message, OwnedHeaders, OwnedMessage};
@@ -365,4 +366,36 @@ pub(crate) async fn until_status(
 /// Names in a form that the wire client takes.
 pub(crate) fn names(names: &[&str]) -> Vec<Arc<str>> {
     names.iter().map(|name| Arc::from(*name)).collect()
+}
+
+/// Records born on both sides at a steady rate for as long as `faults` go on, so that none of them meets an idle flow.
+pub(crate) async fn under_load(
+    pair: &Pair,
+    ledger: &Ledger,
+    (topic, partitions): (&str, i32),
+    faults: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    const RATE: u64 = 1_000;
+    const CHUNK_SECONDS: u64 = 2;
+    let over = Cell::new(false);
+    let load = async {
+        while !over.get() {
+            let load = Load {
+                records: RATE * CHUNK_SECONDS,
+                partitions,
+                rate: Some(RATE),
+            };
+            tokio::try_join!(
+                ledger.produce(&pair.tw, topic, load),
+                ledger.produce(&pair.jp, topic, load)
+            )?;
+        }
+        Ok(())
+    };
+    let faults = async {
+        faults.await?;
+        over.set(true);
+        Ok(())
+    };
+    tokio::try_join!(load, faults).map(drop)
 }

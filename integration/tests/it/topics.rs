@@ -10,8 +10,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
 use crate::regions::{
-    WAIT, assert_exact, both_ways, names, on_all, one_way, position, settled, stay_silent, until_copied,
-    until_status, until_stored, until_there, wire, write,
+    WAIT, assert_exact, both_ways, names, on_all, one_way, position, settled, stay_silent, under_load,
+    until_copied, until_status, until_stored, until_there, wire, write,
 };
 
 const FEW: Load = Load {
@@ -264,11 +264,6 @@ async fn a_stop_drains_and_a_restart_goes_on_at_once() -> Result<()> {
     on_all(&[&pair.tw, &pair.jp], topic, 3).await?;
     let mut process = Kuroshio::run(both_ways(pair, "restarts", &["restarts[.].*"]))?;
     process.ready(WAIT).await?;
-    let load = Load {
-        records: 30_000,
-        partitions: 3,
-        rate: Some(1_000),
-    };
     let restarts = async {
         for _ in 0..3 {
             until_copied(&process, "restarts-tw-jp", 100, WAIT).await?;
@@ -295,14 +290,7 @@ async fn a_stop_drains_and_a_restart_goes_on_at_once() -> Result<()> {
         }
         Ok(())
     };
-    let produce = async {
-        tokio::try_join!(
-            ledger.produce(&pair.tw, topic, load),
-            ledger.produce(&pair.jp, topic, load)
-        )?;
-        anyhow::Ok(())
-    };
-    tokio::try_join!(produce, restarts)?;
+    under_load(pair, &ledger, (topic, 3), restarts).await?;
     assert_exact(pair, &ledger, topic, WAIT)
         .await
         .with_context(|| process.log_tail())

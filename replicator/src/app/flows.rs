@@ -237,7 +237,6 @@ impl FlowRun {
         let (news_tell, news) = mpsc::channel(NEWS);
         let wake = WakeSlot::default();
         let line = PumpLine::new(news_tell, wake.clone());
-        // One errand of each kind waits at most; the pump keeps the next in hand.
         let (member_tell, member_orders) = mpsc::channel(1);
         let (clerk_tell, clerk_errands) = mpsc::channel(1);
         let (storer_tell, storer_errands) = mpsc::channel(1);

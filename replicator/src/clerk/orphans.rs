@@ -8,7 +8,7 @@ use std::time::Duration;
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::slots::{Assignment, slot_of};
 use kuroshio_core::types::Lane;
-use kuroshio_wire::Error;
+use kuroshio_wire::{Cluster, Error};
 
 use super::Clerk;
 
@@ -26,12 +26,14 @@ impl Clerk {
             .flatten()
             .collect();
         self.released.retain(|id| !living.contains(id.as_str()));
+        // Later than that the coordinator has ended them by itself.
+        let target = self.target.within(timeout);
         let mut dead = last_owners(assignment, lanes);
         // Whoever came to the group when the owner had gone finds no last owner in the assignment. A member that goes
         // makes another generation, so one look at each is enough.
         let generation = seating.membership.generation;
         if self.searched != Some(generation) {
-            match self.strangers().await {
+            match self.strangers(&target).await {
                 Ok(strangers) => {
                     self.searched = Some(generation);
                     dead.extend(strangers);
@@ -42,12 +44,12 @@ impl Clerk {
         }
         dead.retain(|id| !living.contains(id.as_str()) && !self.released.contains(id));
         for id in dead {
-            self.release(id, timeout).await;
+            self.release(&target, id, timeout).await;
         }
     }
 
-    async fn release(&mut self, id: String, timeout: Duration) {
-        match self.target.release_transactional_id(&id, timeout).await {
+    async fn release(&mut self, target: &Cluster, id: String, timeout: Duration) {
+        match target.release_transactional_id(&id, timeout).await {
             Ok(_) => {
                 tracing::info!(instance = %self.instance, orphan = id, "ended the transaction of a pump that is gone");
                 self.released.insert(id);
@@ -59,8 +61,8 @@ impl Clerk {
     }
 
     /// Open transactions in this flow's name that are no member's.
-    async fn strangers(&self) -> Result<Vec<String>, Error> {
-        let mut open = self.target.list_transactions().await?;
+    async fn strangers(&self, target: &Cluster) -> Result<Vec<String>, Error> {
+        let mut open = target.list_transactions().await?;
         open.retain(|listed| &*listed.state == "Ongoing" && *listed.transactional_id != *self.instance);
         let mut strangers: Vec<(Arc<str>, Vec<Arc<str>>)> = open
             .into_iter()
@@ -70,14 +72,14 @@ impl Clerk {
             .collect();
         // Nearly all are members of our own group: it is asked first, and once.
         if !strangers.is_empty() {
-            let members = self.members(&self.group).await?;
+            let members = members(target, &self.group).await?;
             strangers.retain(|(id, _)| !members.contains(id));
         }
         let mut dead = Vec::new();
         for (id, groups) in strangers {
             let mut living = false;
             for group in groups.iter().skip(1) {
-                living |= self.members(group).await?.contains(&id);
+                living |= members(target, group).await?.contains(&id);
             }
             if !living {
                 dead.push(id.to_string());
@@ -85,16 +87,16 @@ impl Clerk {
         }
         Ok(dead)
     }
+}
 
-    /// Instance names of a group's members.
-    async fn members(&self, group: &Arc<str>) -> Result<BTreeSet<Arc<str>>, Error> {
-        let described = self.target.describe_group(group).await?;
-        Ok(described
-            .members
-            .into_iter()
-            .filter_map(|member| member.instance)
-            .collect())
-    }
+/// Instance names of a group's members.
+async fn members(target: &Cluster, group: &Arc<str>) -> Result<BTreeSet<Arc<str>>, Error> {
+    let described = target.describe_group(group).await?;
+    Ok(described
+        .members
+        .into_iter()
+        .filter_map(|member| member.instance)
+        .collect())
 }
 
 /// Who owned the slots of these lanes before, as far as the group remembers.

@@ -44,14 +44,6 @@ pub enum News {
     Stop,
 }
 
-/// What a pump asks of the slow tasks beside it.
-#[derive(Debug)]
-pub(super) enum Errand {
-    Join(Option<Claims>),
-    Open(OpenErrand),
-    Store(StoreErrand),
-}
-
 /// Lanes to open, and who opens them.
 pub type OpenErrand = (Vec<(Lane, Pairing)>, Membership);
 /// Positions to commit outside a transaction, and who commits them.
@@ -113,6 +105,12 @@ impl<F> PumpParts<F> {
         }
     }
 
+    /// Sends an errand. None is asked for before the one before it was answered, or while there is no room.
+    pub(super) fn ask<T>(&self, whom: &str, line: &mpsc::Sender<T>, errand: T) -> Result<(), PumpError> {
+        line.try_send(errand)
+            .map_err(|refused| self.halted(format!("its {whom} takes no errand: {refused}")))
+    }
+
     /// Another engine.
     pub(super) fn engine<E>(&mut self) -> Result<E, PumpError>
     where
@@ -122,7 +120,7 @@ impl<F> PumpParts<F> {
     }
 }
 
-/// Bounded ways to the slow tasks.
+/// Bounded ways to the slow tasks; each has room for one errand beside the one that is being done.
 #[derive(Clone)]
 pub struct Errands {
     /// To the member.

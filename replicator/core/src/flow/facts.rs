@@ -203,12 +203,8 @@ impl Flow {
             hurry: self.stopping,
             ..Batch::default()
         };
-        self.orders.retain(|order| {
-            matches!(
-                order,
-                Order::Join { .. } | Order::Open { .. } | Order::Store { .. }
-            )
-        });
+        self.orders
+            .retain(|order| matches!(order, Order::Join { .. } | Order::Store { .. }));
         let attached = self
             .lanes
             .iter()

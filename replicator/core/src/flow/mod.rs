@@ -45,6 +45,8 @@ pub struct Flow {
     /// Something happened after which lanes may have to leave or be opened: with thousands of them, not every
     /// call looks at all.
     restless: bool,
+    /// There may be lanes that nobody opens yet.
+    unopened: bool,
     retry_at: Option<Time>,
     stopping: bool,
     halted: bool,
@@ -108,6 +110,7 @@ impl Flow {
             },
             batch: Batch::default(),
             restless: true,
+            unopened: false,
             retry_at: None,
             stopping: false,
             halted: false,
@@ -118,13 +121,18 @@ impl Flow {
     // ---- orders ----
 
     /// The next thing to do. As long as the engine is not `open`, what it would have to do waits; a seat is taken and
-    /// lanes are opened meanwhile. An engine that is not open has nothing, so that nothing else depends on it.
-    pub fn next_order(&mut self, open: bool) -> Option<Order> {
+    /// lanes are opened meanwhile. An engine that is not open has nothing, so that nothing else depends on it. Lanes are
+    /// opened only while `clerk` says that whoever opens them is free: no other order waits for that.
+    pub fn next_order(&mut self, open: bool, clerk: bool) -> Option<Order> {
         let next = self
             .orders
             .iter()
-            .position(|order| open || !order.is_for_engine())?;
-        self.orders.remove(next)
+            .position(|order| open || !order.is_for_engine());
+        match next {
+            Some(next) => self.orders.remove(next),
+            None if clerk => self.order_to_open(),
+            None => None,
+        }
     }
 
     /// When `tick` is due, if nothing else happens.

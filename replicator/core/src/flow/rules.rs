@@ -237,21 +237,29 @@ impl Flow {
             self.by_source.insert(pairing.source.clone(), lane);
             self.lanes.insert(lane, LaneState::new(pairing, slot));
         }
-        let Some(membership) = self.committer() else {
-            self.restless = true;
-            return;
-        };
+        for state in self.lanes.values_mut() {
+            if matches!(&state.phase, Phase::Quarantined { retry_at, .. } if *retry_at <= now) {
+                state.phase = Phase::New;
+            }
+        }
+        self.unopened = true;
+    }
+
+    /// The lanes to open, as they are wanted at the moment at which somebody can open them.
+    pub(super) fn order_to_open(&mut self) -> Option<Order> {
+        if !self.unopened || self.stopping || self.halted {
+            return None;
+        }
+        let membership = self.committer()?;
+        self.unopened = false;
         let mut lanes = Vec::new();
         for (lane, state) in &mut self.lanes {
-            let due = matches!(&state.phase, Phase::Quarantined { retry_at, .. } if *retry_at <= now);
-            if state.phase == Phase::New || due {
+            if state.phase == Phase::New {
                 state.phase = Phase::Opening;
                 lanes.push((*lane, state.pairing.clone()));
             }
         }
-        if !lanes.is_empty() {
-            self.orders.push_back(Order::Open { lanes, membership });
-        }
+        (!lanes.is_empty()).then_some(Order::Open { lanes, membership })
     }
 
     pub(super) fn begin(&mut self) {

@@ -34,6 +34,8 @@ pub enum Step {
     CaughtUp,
     Rebuilt,
     Fenced,
+    /// Who opens lanes is free, or busy.
+    Clerk(bool),
     Stored(bool),
     /// How the next transactions end.
     Fate(u8),
@@ -59,6 +61,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Step::CaughtUp),
         1 => Just(Step::Rebuilt),
         1 => Just(Step::Fenced),
+        2 => any::<bool>().prop_map(Step::Clerk),
         3 => any::<bool>().prop_map(Step::Stored),
         2 => any::<u8>().prop_map(Step::Fate),
     ];
@@ -102,6 +105,8 @@ pub struct Model {
     pub begun: u32,
     pub over: u32,
     pub stopping: bool,
+    /// Who opens lanes is free.
+    pub clerk: bool,
 }
 
 pub fn pairing(partition: i32) -> Pairing {
@@ -153,6 +158,7 @@ impl Model {
             begun: 0,
             over: 0,
             stopping: false,
+            clerk: true,
         };
         model.flow.catalog(model.time(), (0..PARTITIONS).map(pairing));
         model
@@ -167,6 +173,7 @@ impl Model {
         match step {
             Step::Pass(ms) => self.now += u64::from(ms),
             Step::Rebalancing => self.flow.rebalancing(now),
+            Step::Clerk(free) => self.clerk = free,
             Step::Joined if self.joining => {
                 self.held = true;
                 self.flow.joined(now);

@@ -10,7 +10,7 @@ use crate::facts::{Attached, Model, Step, slot};
 
 impl Model {
     pub fn carry_out(&mut self) {
-        while let Some(order) = self.flow.next_order(self.flow.may_open()) {
+        while let Some(order) = self.flow.next_order(self.flow.may_open(), self.clerk) {
             match order {
                 Order::Join { claims } => {
                     assert!(!self.joining, "(c) a join after a join");
@@ -30,6 +30,7 @@ impl Model {
                     );
                 }
                 Order::Open { lanes, membership } => {
+                    assert!(self.clerk, "opens lanes while nobody is free for that");
                     self.may_commit(&membership);
                     for (lane, pairing) in lanes {
                         assert!(

@@ -33,6 +33,16 @@ pub enum Chore {
 #[derive(Debug, Default)]
 pub struct Clerk {
     pub chores: BTreeMap<u64, Chore>,
+    /// An errand is on its way to it.
+    pub sent_for: bool,
+}
+
+impl Clerk {
+    /// It can open lanes: it does so one errand after the other.
+    pub fn is_free(&self) -> bool {
+        let opens = |chore: &Chore| !matches!(chore, Chore::Store(_));
+        !self.sent_for && !self.chores.values().any(opens)
+    }
 }
 
 impl Pump {

@@ -112,7 +112,7 @@ fn exactly_once_means_once() {
 }
 
 /// Events without which a run has shown little.
-const RARE: [&str; 17] = [
+const RARE: [&str; 18] = [
     "session expired",
     "unstable offsets seen",
     "slot taken in two phases",
@@ -130,6 +130,7 @@ const RARE: [&str; 17] = [
     "killed between join and sync",
     "seat taken before the engine was open",
     "a fenced engine asks the group",
+    "a join did not wait for a busy clerk",
 ];
 
 #[test]

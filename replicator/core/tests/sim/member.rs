@@ -81,6 +81,7 @@ impl Pump {
                 self.join();
             }
             Errand::Open(lanes, membership) => {
+                self.clerk.sent_for = false;
                 let since = self.net.borrow().now;
                 self.fetch(Chore::Open {
                     since,

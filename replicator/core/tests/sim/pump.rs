@@ -262,8 +262,11 @@ impl Pump {
 
     fn carry_out(&mut self) -> Option<End> {
         while self.busy.is_none() {
-            let open = self.is_open();
-            let order = self.flow.next_order(open)?;
+            let (open, clerk) = (self.is_open(), self.clerk.is_free());
+            let order = self.flow.next_order(open, clerk)?;
+            if !clerk && matches!(order, Order::Join { .. }) {
+                self.net.borrow_mut().saw("a join did not wait for a busy clerk");
+            }
             if let Some(end) = self.execute(order) {
                 return Some(end);
             }
@@ -286,6 +289,7 @@ impl Pump {
                 Ok(())
             }
             Order::Open { lanes, membership } => {
+                self.clerk.sent_for = true;
                 self.go(Errand::Open(lanes, membership));
                 Ok(())
             }
