@@ -1,5 +1,6 @@
 //! Transactions: begin, commit with positions, abort.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::engine::{Commit, Ended, EngineError};
@@ -48,8 +49,11 @@ enum Waiting {
     Refused(Failure),
 }
 
-/// The shortest part of a call that blocks: while it runs, reports are not taken.
+/// Between two looks at something that goes on elsewhere.
 const SHORT: Duration = Duration::from_millis(5);
+
+/// What a commit gets at least, see [`call::commit`].
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Librdkafka {
     /// `exactly_once`: takes the transactional id over; `false`: not within `wait`, which is no fault, librdkafka goes on
@@ -138,8 +142,8 @@ impl Librdkafka {
     ///
     /// librdkafka may hold records back for ever, without a report or an event: a batch was refused, the
     /// transaction aborted, and the next batch of that partition comes with a gap in its sequence numbers
-    /// (`OUT_OF_ORDER_SEQUENCE_NUMBER`); then it waits for the abort to raise the epoch. A commit that finds
-    /// records in flight sends nothing and tells of this state.
+    /// (`OUT_OF_ORDER_SEQUENCE_NUMBER`); then it waits for the abort to raise the epoch. So the transaction's state is
+    /// looked at now and then.
     fn wait_placed(&mut self, end: Instant) -> Result<(), Waiting> {
         let mut probe = Instant::now() + SLICE;
         loop {
@@ -159,12 +163,8 @@ impl Librdkafka {
                 ));
             }
             if now >= probe {
-                match call::commit(&self.producer, SHORT) {
-                    Err(failure) if failure.retriable => probe = Instant::now() + SLICE,
-                    Err(failure) => return Err(Waiting::Refused(failure)),
-                    // Not while records are in flight.
-                    Ok(()) => return Ok(()),
-                }
+                call::check_open(&self.producer).map_err(Waiting::Refused)?;
+                probe = Instant::now() + SLICE;
             }
             self.hear(SLICE.min(end - now));
         }
@@ -239,17 +239,12 @@ impl Librdkafka {
         let end = Instant::now() + timeout;
         loop {
             self.alive()?;
-            // Records in flight are waited for inside the call, but their reports are taken only outside it.
-            let slice = if self.in_flight.is_empty() {
-                SLICE * 10
-            } else {
-                SHORT
-            };
-            let left = end.saturating_duration_since(Instant::now());
-            match call::abort(&self.producer, slice.min(left.max(SHORT))) {
+            match self.call_abort(end) {
                 Ok(()) => break,
                 Err(failure) if failure.fatal => return Err(self.end(&failure, "abort the transaction")),
-                Err(failure) if left.is_zero() || !failure.retriable => {
+                Err(failure)
+                    if !failure.retriable || end.saturating_duration_since(Instant::now()) < PATIENCE =>
+                {
                     let error = EngineError::Rebuild(format!(
                         "{}: {}",
                         self.doing("abort the transaction"),
@@ -258,17 +253,28 @@ impl Librdkafka {
                     self.broken = Some(error.clone());
                     return Err(error);
                 }
-                Err(_) => {
-                    while !self.in_flight.is_empty() && self.broken.is_none() && Instant::now() < end {
-                        self.hear(SLICE);
-                    }
-                }
+                Err(_) => self.hear(SHORT),
             }
         }
         self.hear(Duration::ZERO);
         self.lanes.discard_placed();
         self.transaction = Transaction::Closed;
         Ok(())
+    }
+
+    /// Aborts in a thread: the call waits for the records in flight, whose reports are taken here meanwhile.
+    fn call_abort(&mut self, end: Instant) -> Result<(), Failure> {
+        let producer = Arc::clone(&self.producer);
+        let left = end.saturating_duration_since(Instant::now()).max(PATIENCE);
+        std::thread::scope(|scope| {
+            let abort = scope.spawn(move || call::abort(&producer, left));
+            while !abort.is_finished() {
+                self.hear(SHORT);
+            }
+            abort
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Repeats a call as long as its failure allows and there is time. librdkafka has repeated it with its own
@@ -279,10 +285,11 @@ impl Librdkafka {
         end: Instant,
         mut call: impl FnMut(&Handle, Duration) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        let left = || end.saturating_duration_since(Instant::now());
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match call(&self.producer, left.max(SHORT)) {
-                Err(failure) if failure.retriable && left > SLICE => self.hear(SHORT),
+            match call(&self.producer, left().max(PATIENCE)) {
+                // Not after a timeout, which leaves no time.
+                Err(failure) if failure.retriable && left() > PATIENCE => self.hear(SHORT),
                 result => return result,
             }
         }

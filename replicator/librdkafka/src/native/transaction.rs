@@ -6,7 +6,7 @@ use std::time::Duration;
 use kuroshio_core::types::Membership;
 use rdkafka_sys as sys;
 
-use super::{Failure, Handle, PartitionList, millis};
+use super::{Code, Failure, Handle, PartitionList, millis};
 
 /// Takes the transactional id over, ending what an earlier producer left open.
 pub(crate) fn init(producer: &Handle, wait: Duration) -> Result<(), Failure> {
@@ -24,6 +24,19 @@ pub(crate) fn begin(producer: &Handle) -> Result<(), Failure> {
     unsafe { Failure::check(sys::rd_kafka_begin_transaction(producer.native_ptr())) }
 }
 
+/// Whether the open transaction can still be committed; an error as `commit` would give it if not. Changes nothing:
+/// librdkafka refuses to begin a transaction inside another and says why.
+pub(crate) fn check_open(producer: &Handle) -> Result<(), Failure> {
+    match begin(producer) {
+        Err(failure) if failure.code == Code::LOCAL_STATE && !failure.fatal => Ok(()),
+        result => result,
+    }
+}
+
+/// Never with a short `wait`, and never again after a timeout: librdkafka's own thread carries the phases of a call out, and
+/// a call that gives up during the first one leaves an answer behind which the next call takes for that of a later phase.
+/// It then forgets that a commit is under way, and the answer of the coordinator ends the whole process
+/// (`rd_kafka_txn_curr_api_return` with `resumable` false, `rd_kafka_txn_endtxn_complete`). So for `abort`.
 pub(crate) fn commit(producer: &Handle, wait: Duration) -> Result<(), Failure> {
     // SAFETY: see `init`.
     unsafe {

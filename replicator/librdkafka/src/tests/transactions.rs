@@ -220,3 +220,35 @@ fn without_a_coordinator_an_engine_goes_on_trying_and_says_so() {
         assert!(Instant::now() < end, "it does not open: {facts:?}");
     }
 }
+
+/// Waiting for records longer than between two looks at the transaction: the looks leave it as it is.
+#[test]
+fn a_slow_target_is_waited_for_by_commit_and_abort() {
+    let pair = Pair::new(&[("t", 1)]);
+    let slow = |ms| {
+        pair.target
+            .mock()
+            .broker_round_trip_time(-1, Duration::from_millis(ms))
+            .unwrap();
+    };
+    let (mut engine, mut facts) = forwarding(&pair, 10);
+    slow(400);
+    assert_eq!(engine.commit(&commit(10), &mut facts), Ok(Ended::Committed));
+    slow(0);
+    engine.begin().unwrap();
+    write(&pair.source, "t", 0, &numbered(10, 10));
+    haul_until(&mut engine, &mut facts, |facts| {
+        facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Read(run) if run.next.0 == 20))
+    });
+    slow(400);
+    engine.abort().unwrap();
+    assert_eq!(engine.in_flight_bytes(), 0);
+    slow(0);
+    engine.begin().unwrap();
+    again(&mut engine, 0, spec(1, "t", 0, 10));
+    let mut facts = Vec::new();
+    haul_until(&mut engine, &mut facts, |facts| placed(facts, 1) == 10);
+    assert_eq!(engine.commit(&commit(20), &mut facts), Ok(Ended::Committed));
+}
