@@ -1,5 +1,5 @@
 # The commands of this project; what they do in detail is in the scripts that they call.
-.PHONY: demo test lint image-kafka
+.PHONY: demo test lint ratios image-kafka
 
 CARGO ?= cargo
 
@@ -20,6 +20,10 @@ lint:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
+
+# Fails when a rule of the core takes many times as long as a plain loop that does the same work, in the same run.
+ratios:
+	$(CARGO) bench --package kuroshio-core-benches --bench ratios
 
 # The images apache/kafka:VERSION, pulled or built.
 VERSIONS ?= 4.3.1 3.9.1
