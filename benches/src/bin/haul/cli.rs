@@ -51,6 +51,10 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) no_idle: bool,
 
+    /// No growth of partitions, flows, pumps and sizes of records.
+    #[arg(long)]
+    pub(crate) no_growth: bool,
+
     /// Measure only what the results do not have yet.
     #[arg(long)]
     pub(crate) resume: bool,

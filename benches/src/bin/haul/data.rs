@@ -173,7 +173,7 @@ fn fill(
 }
 
 /// About 340 bytes that compress as such events do, to about two fifths.
-fn order(number: u64, random: &mut fastrand::Rng, value: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn order(number: u64, random: &mut fastrand::Rng, value: &mut Vec<u8>) -> Result<()> {
     use std::io::Write;
     let states = ["created", "paid", "packed", "shipped", "delivered"];
     write!(

@@ -8,6 +8,7 @@ mod client;
 mod clusters;
 mod count;
 mod data;
+mod growth;
 mod idle;
 mod latency;
 mod machine;

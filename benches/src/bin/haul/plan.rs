@@ -11,7 +11,7 @@ use crate::clusters::{Clusters, clean, create};
 use crate::data::{self, DataSet, Full};
 use crate::progress::Progress;
 use crate::results::{Haul, Latency, Start, Store};
-use crate::{idle, latency, measure, report};
+use crate::{growth, idle, latency, measure, report};
 
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let dir = cli.results_dir();
@@ -39,6 +39,15 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
     }
     if !cli.no_idle && !cli.quick {
         plan.idle().await?;
+    }
+    if !cli.no_growth && !cli.quick {
+        let Plan {
+            clusters,
+            store,
+            progress,
+            ..
+        } = &mut plan;
+        growth::run(clusters, store, progress, cli.runs(), cli.resume).await?;
     }
     report::write(&dir)
 }

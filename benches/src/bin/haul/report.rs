@@ -1,8 +1,11 @@
 //! Writes what was measured for people: RESULTS.md with tables and verdicts, and plots beside the results.
 
+mod chart;
 mod figures;
 mod goals;
+mod growth;
 mod plots;
+mod rules;
 mod tables;
 
 use std::fs;
@@ -42,6 +45,8 @@ pub(crate) fn write(dir: &Path) -> Result<()> {
     text.push_str(&tables::latencies(&results)?);
     text.push_str(&format!("\n{}", plotted(LATENCY)?));
     text.push_str(&tables::idle(&results)?);
+    text.push_str(&growth::section(&results, dir, &folder)?);
+    text.push_str(&rules::section(dir)?);
     text.push_str(&goals::table(&results)?);
     let path = dir.with_file_name("RESULTS.md");
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::carriers::Carrier;
 use crate::data::DataSet;
+use crate::growth::Growth;
 use crate::machine::{Machine, Versions};
 
 /// The file.
@@ -24,6 +25,8 @@ pub(crate) struct Results {
     pub(crate) starts: Vec<Start>,
     pub(crate) latencies: Vec<Latency>,
     pub(crate) idle: Vec<Idle>,
+    #[serde(default)]
+    pub(crate) growth: Vec<Growth>,
 }
 
 /// One call of this program.

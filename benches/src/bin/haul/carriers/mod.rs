@@ -133,7 +133,7 @@ impl Running {
 }
 
 /// A number that no carrier of this process had: nobody finds the positions of an earlier run.
-fn fresh() -> u32 {
+pub(crate) fn fresh() -> u32 {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     STARTED.fetch_add(1, Ordering::Relaxed)
 }

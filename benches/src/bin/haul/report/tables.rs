@@ -23,6 +23,7 @@ pub(super) fn preamble(results: &Results) -> Result<String> {
         .chain(results.starts.iter().map(|start| start.invocation))
         .chain(results.latencies.iter().map(|latency| latency.invocation))
         .chain(results.idle.iter().map(|idle| idle.invocation))
+        .chain(results.growth.iter().map(|growth| growth.invocation))
         .collect();
     for invocation in used
         .into_iter()
