@@ -18,6 +18,7 @@ mod both_ways;
 mod engine;
 mod harness;
 mod kills;
+mod memory;
 mod protocol;
 mod regions;
 mod topics;

@@ -8,6 +8,7 @@ use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, Lan
 use kuroshio_core::types::Lane;
 
 use crate::faults;
+use crate::fetch_size::FetchSize;
 use crate::in_flight::InFlight;
 use crate::lanes::Lanes;
 use crate::native::{self, Consumed, Failure, Handle, PartitionList, Queue, Topic, Wakes};
@@ -43,6 +44,10 @@ pub struct Librdkafka {
     sources: HashMap<Arc<str>, Arc<Topic>>,
     events: Arc<Queue>,
     pub(crate) records: Arc<Queue>,
+    /// How much is asked for at once.
+    pub(crate) fetch_size: FetchSize,
+    /// Bytes of memory of all records that were taken.
+    pub(crate) taken: u64,
     pub(crate) consumer: Handle,
     waker: Waker,
     pub(crate) settings: Settings,
@@ -81,6 +86,9 @@ impl Librdkafka {
         };
         let no_queue = || EngineError::Fatal("librdkafka gave no queue".to_owned());
         let (consumer, producer) = (client(true)?, client(false)?);
+        let memory = Memory::of(settings.memory_bytes);
+        let fetch_size = FetchSize::new(memory.fetch, memory.unpacked);
+        native::limit_fetches(&consumer, fetch_size.limit());
         let records = Arc::new(Queue::records(&consumer).ok_or_else(no_queue)?);
         let events = Arc::new(Queue::main(&consumer).ok_or_else(no_queue)?);
         let deliveries = Arc::new(Queue::main(&producer).ok_or_else(no_queue)?);
@@ -97,12 +105,14 @@ impl Librdkafka {
             widths: Widths::default(),
             waker: Waker::new(vec![Arc::clone(&records), Arc::clone(&deliveries)]),
             deliveries,
-            in_flight: InFlight::new(Arc::clone(&consumer), Memory::of(settings.memory_bytes).in_flight),
+            in_flight: InFlight::new(Arc::clone(&consumer), memory.in_flight),
             producer,
             batch: Vec::new(),
             sources: HashMap::new(),
             events,
             records,
+            fetch_size,
+            taken: 0,
             consumer,
             settings,
             transaction,
@@ -283,6 +293,8 @@ impl Engine for Librdkafka {
                 .add((spec.lane, spec.source, spec.guard), topics, spec.start.offset);
         }
         if any {
+            self.fetch_size.restart();
+            native::limit_fetches(&self.consumer, self.fetch_size.limit());
             native::assign(&self.consumer, &list).map_err(|f| self.reading_failed("begin to read", &f))?;
         }
         Ok(())

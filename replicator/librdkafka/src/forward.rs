@@ -9,9 +9,11 @@ use kuroshio_core::types::SourceOffset;
 
 use crate::engine::{Librdkafka, fatal_of};
 use crate::faults::{self, Delivering, Reading};
+use crate::fetch_size::Seen;
 use crate::in_flight::Ticket;
 use crate::lanes::{Lanes, forwarded, skipped};
 use crate::native::{self, Code, Consumed, Delivery, Event, Failure, Headers, Outgoing};
+use crate::properties::OVERHEAD;
 
 /// Most messages taken at once: enough to spread the cost of a call, few enough to hear of deliveries often.
 const BATCH: usize = 2000;
@@ -34,12 +36,29 @@ impl Librdkafka {
         native::consume(&self.records, wait, BATCH, &mut batch);
         for message in batch.drain(..) {
             if message.code() == Code::NONE {
+                self.taken += OVERHEAD + message.value().map_or(0, <[u8]>::len) as u64;
                 self.forward(message);
             } else {
                 self.error(&message);
             }
         }
         self.batch = batch;
+        self.size_fetches();
+    }
+
+    /// Judges how much to ask for at once by what the last responses became.
+    fn size_fetches(&mut self) {
+        let (received, brokers) = native::received(&self.consumer);
+        let (count, bytes) = native::queued(&self.records);
+        let seen = Seen {
+            received,
+            unpacked: self.taken + count * OVERHEAD + bytes,
+            brokers,
+            partitions: self.lanes.count(),
+        };
+        if self.fetch_size.look(seen) {
+            native::limit_fetches(&self.consumer, self.fetch_size.limit());
+        }
     }
 
     fn forward(&mut self, mut message: Consumed) {

@@ -114,6 +114,11 @@ impl Lanes {
         }
     }
 
+    /// How many are read.
+    pub(crate) fn count(&self) -> u64 {
+        self.by_lane.len() as u64
+    }
+
     pub(crate) fn contains(&self, lane: Lane) -> bool {
         self.by_lane.contains_key(&lane)
     }

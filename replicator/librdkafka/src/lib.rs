@@ -18,6 +18,7 @@
 pub mod embedded;
 mod engine;
 mod faults;
+mod fetch_size;
 mod forward;
 mod in_flight;
 mod lanes;

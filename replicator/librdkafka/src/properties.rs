@@ -101,17 +101,18 @@ pub(crate) struct Memory {
     pub(crate) queued: u64,
     /// `queued.min.messages`: fetched and not yet taken, by count, for small records cost mostly overhead.
     pub(crate) queued_count: u64,
-    /// Per fetch response, which one busy partition may fill.
+    /// The most of a fetch response, which one busy partition may fill.
     pub(crate) fetch: u64,
+    /// What the responses of all brokers may become when they are unpacked, with overhead.
+    pub(crate) unpacked: u64,
     /// Handed to the producer and not yet settled, with overhead.
     pub(crate) in_flight: u64,
 }
 
 impl Memory {
-    /// A quarter waits in the queue, a quarter is on its way (a response and what it becomes), half is with the
-    /// producer. A response is compressed, and librdkafka unpacks all of it at once: 4 MiB of 100-byte records in zstd
-    /// become ten times as much. Less than that would not fill a WAN, where one response per round trip comes from each
-    /// broker.
+    /// A quarter waits in the queue, a quarter is on its way (responses and what they become, see
+    /// [`FetchSize`](crate::fetch_size::FetchSize)), half is with the producer. A response of less than 4 MiB would not
+    /// fill a WAN, where one per round trip comes from each broker.
     pub(crate) fn of(total: u64) -> Self {
         let total = total.max(MEMORY_MIN);
         let quarter = total / 4;
@@ -120,6 +121,7 @@ impl Memory {
             queued: quarter.min(2_000_000_000),
             queued_count: (quarter / (OVERHEAD + 300)).clamp(1_000, 100_000),
             fetch,
+            unpacked: quarter - fetch,
             in_flight: total / 2,
         }
     }
@@ -324,7 +326,7 @@ mod tests {
     fn memory_is_shared_out_within_its_bound() {
         for total in [0, MEMORY_MIN, 64 << 20, 128 << 20, 1 << 30, 64 << 30] {
             let memory = Memory::of(total);
-            let held = memory.queued + memory.fetch + memory.in_flight;
+            let held = memory.queued + memory.fetch + memory.unpacked + memory.in_flight;
             assert!(held <= total.max(MEMORY_MIN), "{total}: {memory:?}");
             assert!(memory.fetch >= 1 << 20, "{memory:?}");
         }

@@ -6,6 +6,7 @@
 
 mod codes;
 mod events;
+mod fetch;
 mod message;
 mod offsets;
 mod produce;
@@ -25,6 +26,7 @@ use rdkafka_sys as sys;
 
 pub(crate) use codes::{Code, Failure};
 pub(crate) use events::{Delivery, Event, next_event};
+pub(crate) use fetch::{limit_fetches, queued, received};
 pub(crate) use message::{Consumed, consume};
 pub(crate) use offsets::{PartitionList, assign, high_watermark, unassign};
 pub(crate) use produce::{Headers, Outgoing, produce, purge};

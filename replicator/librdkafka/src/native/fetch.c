@@ -1,0 +1,25 @@
+/* How much was received, and how much may be asked for at once: librdkafka has a fixed `fetch.max.bytes`, but what a
+ * response becomes when it is unpacked is known only once records come. */
+#include "rdkafka_int.h"
+#include "rdkafka_broker.h"
+#include "rdkafka_queue.h"
+
+void kuroshio_received(rd_kafka_t *rk, int64_t *bytes, int32_t *brokers) {
+        rd_kafka_broker_t *rkb;
+        *bytes = 0;
+        rd_kafka_rdlock(rk);
+        TAILQ_FOREACH(rkb, &rk->rk_brokers, rkb_link)
+                *bytes += rd_atomic64_get(&rkb->rkb_c.rx_bytes);
+        rd_kafka_rdunlock(rk);
+        *brokers = rd_atomic32_get(&rk->rk_broker_up_cnt);
+}
+
+void kuroshio_queued(rd_kafka_queue_t *queue, uint64_t *count, uint64_t *bytes) {
+        *count = (uint64_t)rd_kafka_q_len(queue->rkqu_q);
+        *bytes = rd_kafka_q_size(queue->rkqu_q);
+}
+
+/* Broker threads read it, without a lock, for each request that they make. */
+void kuroshio_limit_fetches(rd_kafka_t *rk, int32_t bytes) {
+        __atomic_store_n(&rk->rk_conf.fetch_max_bytes, bytes, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,38 @@
+//! What fetches bring, and how large they may be.
+
+use rdkafka_sys as sys;
+
+use super::{Handle, Queue};
+
+// See `fetch.c`.
+unsafe extern "C" {
+    fn kuroshio_received(client: *mut sys::rd_kafka_t, bytes: *mut i64, brokers: *mut i32);
+    fn kuroshio_queued(queue: *mut sys::rd_kafka_queue_t, count: *mut u64, bytes: *mut u64);
+    fn kuroshio_limit_fetches(client: *mut sys::rd_kafka_t, bytes: i32);
+}
+
+/// Bytes received from all brokers since the client was made, and the number of brokers connected, at least 1.
+pub(crate) fn received(client: &Handle) -> (u64, u64) {
+    let (mut bytes, mut brokers) = (0_i64, 0_i32);
+    // SAFETY: the client is alive; its list of brokers is read under its lock, the rest are atomics.
+    unsafe { kuroshio_received(client.native_ptr(), &mut bytes, &mut brokers) };
+    (
+        u64::try_from(bytes).unwrap_or(0),
+        u64::try_from(brokers).unwrap_or(1).max(1),
+    )
+}
+
+/// Messages in a queue, and the bytes of their values.
+pub(crate) fn queued(queue: &Queue) -> (u64, u64) {
+    let (mut count, mut bytes) = (0_u64, 0_u64);
+    // SAFETY: the queue is alive, and each number is read under its lock.
+    unsafe { kuroshio_queued(queue.raw.as_ptr(), &mut count, &mut bytes) };
+    (count, bytes)
+}
+
+/// Sets the most bytes of the responses to fetches that are sent from now on.
+pub(crate) fn limit_fetches(client: &Handle, bytes: u64) {
+    // SAFETY: the client is alive. An aligned `int` that is stored atomically is read whole by librdkafka's threads, which
+    // may use either value.
+    unsafe { kuroshio_limit_fetches(client.native_ptr(), i32::try_from(bytes).unwrap_or(i32::MAX)) };
+}
