@@ -1,6 +1,7 @@
 //! Real clusters in containers.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -13,14 +14,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use testcontainers::core::{IntoContainerPort, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, Image, ImageExt};
-use tokio::sync::OnceCell;
 
 use crate::docker::{LABEL, SESSION, free_port, on_engine, on_engine_detached, remove_all_at_exit};
+use crate::link::Link;
 use crate::spec::Spec;
 use crate::wait::until;
 
 /// For clients on this machine; mapped to a fixed port, which the broker advertises.
 const CLIENT_PORT: u16 = 9092;
+/// For clients that come over the link; mapped to a fixed port, to which the link leads.
+const LINK_PORT: u16 = 9095;
 /// A broker and its controller start in 3 s alone; two cores may be shared with a build.
 const START: Duration = Duration::from_secs(120);
 /// One request to a broker that runs.
@@ -67,6 +70,7 @@ pub struct Cluster {
     id: String,
     bootstrap: String,
     brokers: Vec<Broker>,
+    link: Option<Link>,
 }
 
 impl Cluster {
@@ -97,36 +101,62 @@ impl Cluster {
             id,
             bootstrap: String::new(),
             brokers: Vec::new(),
+            link: None,
         };
+        let mut exits = Vec::new();
+        for _ in 0..if spec.linked { spec.nodes } else { 0 } {
+            exits.push(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
+        }
+        if spec.linked {
+            cluster.link = Some(Link::start(&exits)?);
+        }
         let mut addresses = Vec::new();
         for node in 1..=spec.nodes {
             let port = free_port()?;
             addresses.push(format!("127.0.0.1:{port}"));
-            let mut environment = spec.environment(node, &hosts, port);
-            environment.insert("CLUSTER_ID".to_owned(), cluster.id.clone());
-            let image = Kafka {
-                version: spec.version.clone(),
-                environment,
-            };
-            let mut request = image
-                .with_container_name(format!("{prefix}-{node}"))
-                .with_label(LABEL, &*SESSION)
-                .with_startup_timeout(START)
-                .with_mapped_port(port, CLIENT_PORT.tcp());
-            if spec.nodes > 1 {
-                request = request.with_network(&prefix);
-            }
-            let started = on_engine(async move { Ok(request.start().await?) }).await;
-            cluster.brokers.push(Arc::new(started.with_context(|| {
-                format!(
-                    "starting a container of apache/kafka:{} (`make test` makes the image)",
-                    spec.version
-                )
-            })?));
+            let exit = exits.get(usize::from(node) - 1).map(SocketAddr::port);
+            let broker = cluster.start_node(&spec, &prefix, (node, &hosts), (port, exit));
+            cluster.brokers.push(broker.await?);
         }
         cluster.bootstrap = addresses.join(",");
         cluster.ready().await?;
         Ok(cluster)
+    }
+
+    /// Starts node `node` for clients at `port` of this machine, and for those of the link at `exit`.
+    async fn start_node(
+        &self,
+        spec: &Spec,
+        prefix: &str,
+        (node, hosts): (u16, &[String]),
+        (port, exit): (u16, Option<u16>),
+    ) -> Result<Broker> {
+        let entrances = self.link.iter().flat_map(Link::ports);
+        let entrance = entrances.copied().nth(usize::from(node) - 1);
+        let mut environment = spec.environment(node, hosts, port, entrance);
+        environment.insert("CLUSTER_ID".to_owned(), self.id.clone());
+        let image = Kafka {
+            version: spec.version.clone(),
+            environment,
+        };
+        let mut request = image
+            .with_container_name(format!("{prefix}-{node}"))
+            .with_label(LABEL, &*SESSION)
+            .with_startup_timeout(START)
+            .with_mapped_port(port, CLIENT_PORT.tcp());
+        if let Some(exit) = exit {
+            request = request.with_mapped_port(exit, LINK_PORT.tcp());
+        }
+        if spec.nodes > 1 {
+            request = request.with_network(prefix);
+        }
+        let started = on_engine(async move { Ok(request.start().await?) }).await;
+        Ok(Arc::new(started.with_context(|| {
+            format!(
+                "starting a container of apache/kafka:{} (`make test` makes the image)",
+                spec.version
+            )
+        })?))
     }
 
     /// Waits until all brokers of the cluster answer and know each other, also after a restart.
@@ -175,6 +205,15 @@ impl Cluster {
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The way from another region.
+    ///
+    /// # Errors
+    /// When the cluster was not started [`Spec::linked`].
+    pub fn link(&self) -> Result<&Link> {
+        let link = self.link.as_ref();
+        link.with_context(|| format!("cluster {} was started without a link", self.alias))
     }
 
     /// The base of an rdkafka client's configuration.
@@ -362,27 +401,4 @@ fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(REQUEST))
         .operation_timeout(Some(REQUEST))
-}
-
-/// Two regions.
-#[derive(Debug)]
-pub struct Pair {
-    /// Taiwan.
-    pub tw: Cluster,
-    /// Japan.
-    pub jp: Cluster,
-}
-
-/// The two clusters that all tests of this process share: each test uses topic names of its own, and leaves
-/// brokers and cluster-wide settings alone.
-///
-/// # Errors
-/// When they cannot be started; the next caller then tries again.
-pub async fn pair() -> Result<&'static Pair> {
-    static PAIR: OnceCell<Pair> = OnceCell::const_new();
-    PAIR.get_or_try_init(|| async {
-        let (tw, jp) = tokio::try_join!(Cluster::start(Spec::new("tw")), Cluster::start(Spec::new("jp")))?;
-        Ok(Pair { tw, jp })
-    })
-    .await
 }

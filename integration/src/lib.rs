@@ -1,6 +1,7 @@
 //! The harness: real clusters, a ledger of what was produced, and the process under test.
 //!
 //! - [`Cluster`] is a real Kafka cluster in containers; [`pair`] gives the two that all tests share.
+//! - [`Link`] is the way to a cluster in another region.
 //! - [`Ledger`] produces seeded events, remembers them, and says what a topic has lost, doubled, reordered or altered.
 //! - [`Kuroshio`] runs the real binary.
 //! - [`Process`] tells what a process costs.
@@ -10,6 +11,8 @@ mod cluster;
 mod docker;
 mod event;
 mod ledger;
+mod link;
+mod pair;
 mod proc;
 mod process;
 mod read;
@@ -18,9 +21,11 @@ mod tally;
 mod tools;
 mod wait;
 
-pub use cluster::{Cluster, Pair, pair};
+pub use cluster::Cluster;
 pub use docker::session_label;
 pub use ledger::{Ledger, Load};
+pub use link::{Link, Wan};
+pub use pair::{Pair, pair};
 pub use proc::Process;
 pub use process::{Ended, Kuroshio, command};
 pub use spec::Spec;

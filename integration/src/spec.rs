@@ -13,6 +13,7 @@ pub struct Spec {
     pub(crate) nodes: u16,
     heap_mib: u32,
     settings: BTreeMap<String, String>,
+    pub(crate) linked: bool,
 }
 
 impl Spec {
@@ -25,6 +26,7 @@ impl Spec {
             nodes: 1,
             heap_mib: 512,
             settings: BTreeMap::new(),
+            linked: false,
         }
     }
 
@@ -56,6 +58,13 @@ impl Spec {
         self
     }
 
+    /// With a [`crate::Link`], over which clients of another region come; others do not pass it.
+    #[must_use]
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
     /// Checks ACLs; what has none is allowed to everyone. Add rules with [`crate::Cluster::acl`].
     #[must_use]
     pub fn with_acls(self) -> Self {
@@ -66,8 +75,14 @@ impl Spec {
         .setting("allow.everyone.if.no.acl.found", "true")
     }
 
-    /// The environment of node `id` (from 1), whose clients use `port` of this machine.
-    pub(crate) fn environment(&self, id: u16, hosts: &[String], port: u16) -> BTreeMap<String, String> {
+    /// The environment of node `id` (from 1), whose clients use `port` of this machine, or `entrance`, the link's.
+    pub(crate) fn environment(
+        &self,
+        id: u16,
+        hosts: &[String],
+        port: u16,
+        entrance: Option<u16>,
+    ) -> BTreeMap<String, String> {
         let voters: Vec<_> = (1..)
             .zip(hosts)
             .map(|(id, host)| format!("{id}@{host}:9093"))
@@ -109,6 +124,15 @@ impl Spec {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
+        if let Some(entrance) = entrance {
+            for (key, more) in [
+                ("listeners", ",REMOTE://:9095".to_owned()),
+                ("advertised.listeners", format!(",REMOTE://127.0.0.1:{entrance}")),
+                ("listener.security.protocol.map", ",REMOTE:PLAINTEXT".to_owned()),
+            ] {
+                settings.entry(key.to_owned()).or_default().push_str(&more);
+            }
+        }
         settings.extend(self.settings.clone());
         let mut environment: BTreeMap<String, String> = settings
             .into_iter()

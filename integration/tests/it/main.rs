@@ -22,5 +22,6 @@ mod memory;
 mod protocol;
 mod regions;
 mod topics;
+mod wan;
 mod wire;
 mod zombie;
