@@ -13,7 +13,7 @@ use crate::fetch_size::Seen;
 use crate::in_flight::Ticket;
 use crate::lanes::{Lanes, forwarded, skipped};
 use crate::native::{self, Code, Consumed, Delivery, Event, Failure, Headers, Outgoing};
-use crate::properties::OVERHEAD;
+use crate::properties::QUEUED_OVERHEAD;
 
 /// Most messages taken at once: enough to spread the cost of a call, few enough to hear of deliveries often.
 const BATCH: usize = 2000;
@@ -36,7 +36,7 @@ impl Librdkafka {
         native::consume(&self.records, wait, BATCH, &mut batch);
         for message in batch.drain(..) {
             if message.code() == Code::NONE {
-                self.taken += OVERHEAD + message.value().map_or(0, <[u8]>::len) as u64;
+                self.taken += QUEUED_OVERHEAD + message.value().map_or(0, <[u8]>::len) as u64;
                 self.forward(message);
             } else {
                 self.error(&message);
@@ -52,7 +52,7 @@ impl Librdkafka {
         let (count, bytes) = native::queued(&self.records);
         let seen = Seen {
             received,
-            unpacked: self.taken + count * OVERHEAD + bytes,
+            unpacked: self.taken + count * QUEUED_OVERHEAD + bytes,
             brokers,
             partitions: self.lanes.count(),
         };

@@ -7,8 +7,12 @@ use kuroshio_core::engine::EngineError;
 
 use crate::settings::{ClientSettings, Delivery, MEMORY_MIN, Settings};
 
-/// Bytes that librdkafka needs for a record beside its own: a consumer's operation and a producer's message.
-pub(crate) const OVERHEAD: u64 = 700;
+/// Bytes that a record needs beside its own until it is placed: a consumer's operation, a producer's message, its
+/// headers and our ticket.
+pub(crate) const OVERHEAD: u64 = 900;
+
+/// Of these, the consumer's operation.
+pub(crate) const QUEUED_OVERHEAD: u64 = 450;
 
 const MEMORY: &str = "it follows from `memory`";
 const ORDER: &str = "records would be lost or change their order";
@@ -111,15 +115,19 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// A quarter waits in the queue, a quarter is on its way (responses and what they become, see
-    /// [`FetchSize`](crate::fetch_size::FetchSize)), half is with the producer. A response of less than 4 MiB would not
-    /// fill a WAN, where one per round trip comes from each broker.
+    /// [`FetchSize`](crate::fetch_size::FetchSize)), half is with the producer.
+    ///
+    /// librdkafka has one fetch under way per broker, so over a WAN the source gives at most the sum of one response per
+    /// broker in a round trip and what it takes to carry and unpack them: 5 MiB in about 90 ms are 57 MB/s on the
+    /// wire, which is what JSON in lz4 needs to come at 150 MB/s. The next fetch is sent when the queue is below its count:
+    /// were that less than what comes in a response, the round trip would begin late.
     pub(crate) fn of(total: u64) -> Self {
         let total = total.max(MEMORY_MIN);
         let quarter = total / 4;
-        let fetch = (total / 32).clamp(1 << 20, 50 << 20);
+        let fetch = (total / 16).clamp(1 << 20, 50 << 20);
         Self {
             queued: quarter.min(2_000_000_000),
-            queued_count: (quarter / (OVERHEAD + 300)).clamp(1_000, 100_000),
+            queued_count: (quarter / (QUEUED_OVERHEAD + 350)).clamp(1_000, 100_000),
             fetch,
             unpacked: quarter - fetch,
             in_flight: total / 2,
