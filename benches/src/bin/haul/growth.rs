@@ -164,7 +164,7 @@ fn pair(clusters: &Clusters, name: &str, topic: &str) -> Value {
 
 /// What an axis is measured on.
 enum Bench<'a> {
-    Partitions(partitions::Bench),
+    Partitions(Box<partitions::Bench>),
     Flows(flows::Bench),
     Pumps(pumps::Bench<'a>),
     Sizes(sizes::Bench<'a>),
@@ -174,7 +174,7 @@ impl<'a> Bench<'a> {
     async fn start(axis: Axis, clusters: &'a Clusters, progress: &Progress) -> Result<Self> {
         progress.say(&format!("growth, {axis:?}: getting ready"));
         Ok(match axis {
-            Axis::Partitions => Self::Partitions(partitions::Bench::start(progress).await?),
+            Axis::Partitions => Self::Partitions(Box::new(partitions::Bench::start(progress).await?)),
             Axis::Flows => Self::Flows(flows::Bench::start().await?),
             Axis::Pumps => Self::Pumps(pumps::Bench::start(clusters).await?),
             Axis::Sizes => Self::Sizes(sizes::Bench::start(clusters)),
