@@ -2,8 +2,11 @@
 //! taken: 4 MiB of equal records of 100 bytes in zstd become a gigabyte. How dense they are is known only once they are
 //! there, so that fetches begin small and grow while what they become fits (as a TCP window does, RFC 5681).
 
-/// The first limit, and the least: a broker sends one whole batch whatever the limit (KIP-74), and here no more.
-pub(crate) const LEAST: u64 = 1 << 10;
+/// The first limit, and the least: what even equal records in zstd make of it, some 14 MiB, always fits.
+pub(crate) const LEAST: u64 = 64 << 10;
+
+/// How much more memory than bytes of a response records are taken to need where their bytes cannot be told.
+const DENSE: u64 = 64;
 
 /// What an answer says of a partition that it brings nothing of, in bytes.
 const EMPTY: u64 = 64;
@@ -15,9 +18,10 @@ pub(crate) struct FetchSize {
     most: u64,
     /// What all brokers' responses may become.
     share: u64,
-    /// Totals when they were last looked at; of `unpacked`, when the limit was last judged.
+    /// Totals when they were last looked at; `unpacked`: when the limit was last judged, `last`: when last looked at.
     received: u64,
     unpacked: u64,
+    last: u64,
     /// Bytes of responses since then whose records are there, and those of the largest.
     bytes: u64,
     largest: u64,
@@ -45,6 +49,7 @@ impl FetchSize {
             share,
             received: 0,
             unpacked: 0,
+            last: 0,
             bytes: 0,
             largest: 0,
         }
@@ -72,11 +77,20 @@ impl FetchSize {
         let held = seen.unpacked.saturating_sub(self.unpacked);
         let share = self.share / seen.brokers.max(1);
         let before = self.limit;
+        let empty = seen.partitions * EMPTY;
+        let became = seen.unpacked.saturating_sub(self.last);
+        self.last = seen.unpacked;
+        if empty > self.limit && became >= self.limit / 2 {
+            // What an answer says of thousands of partitions hides what it brings, and whether it was full. What became
+            // of it tells the least that it was.
+            self.bytes = self.bytes.max(held / DENSE);
+            self.largest = self.limit;
+        }
         if self.bytes >= self.limit / 2 || held > share {
             self.judge(held, share);
             (self.unpacked, self.bytes, self.largest) = (seen.unpacked, 0, 0);
         }
-        let data = came.saturating_sub(seen.partitions * EMPTY);
+        let data = came.saturating_sub(empty);
         self.bytes += data;
         self.largest = self.largest.max(data);
         self.limit != before
@@ -132,9 +146,8 @@ mod tests {
             (1, 1, 4 * MIB),
             (8, 1, 4 * MIB),
             (16, 1, 2 * MIB),
-            (1000, 1, 32 * MIB / 1000),
-            (30_000, 1, 32 * MIB / 30_000),
-            (1_000_000, 1, LEAST),
+            (200, 1, 32 * MIB / 200),
+            (1000, 1, LEAST),
             (8, 4, MIB),
         ] {
             let mut size = FetchSize::new(4 * MIB, 32 * MIB);
@@ -172,6 +185,25 @@ mod tests {
             size.look(seen);
         }
         assert_eq!(size.limit(), LEAST);
+    }
+
+    /// 3,000 partitions in each answer, and batches of 16 KiB: what is brought is less than what is said of the others.
+    #[test]
+    fn many_partitions_do_not_keep_it_small() {
+        let mut size = FetchSize::new(8 * MIB, 24 * MIB);
+        let (mut received, mut unpacked) = (0, 0);
+        for _ in 0..400 {
+            let data = size.limit().max(16 << 10);
+            received += 3_000 * 40 + data;
+            size.look(Seen {
+                received,
+                unpacked,
+                brokers: 1,
+                partitions: 3_000,
+            });
+            unpacked += data * 4;
+        }
+        assert!(size.limit() > 4 * MIB, "{}", size.limit());
     }
 
     #[test]
