@@ -2,8 +2,8 @@
 //! taken: 4 MiB of equal records of 100 bytes in zstd become a gigabyte. How dense they are is known only once they are
 //! there, so that fetches begin small and grow while what they become fits (as a TCP window does, RFC 5681).
 
-/// The first limit, and the least: what even equal records in zstd make of it, some 14 MiB, always fits.
-pub(crate) const LEAST: u64 = 64 << 10;
+/// The first limit, and the least: a broker sends one whole batch whatever the limit (KIP-74), and here no more.
+pub(crate) const LEAST: u64 = 1 << 10;
 
 /// How much more memory than bytes of a response records are taken to need where their bytes cannot be told.
 const DENSE: u64 = 64;
@@ -63,6 +63,7 @@ impl FetchSize {
     /// Forgets how dense records are: there are partitions that nothing is known of.
     pub(crate) fn restart(&mut self) {
         self.limit = LEAST.min(self.most);
+        (self.bytes, self.largest) = (0, 0);
     }
 
     /// Looks at the totals; tells whether the limit changed.
@@ -107,8 +108,8 @@ impl FetchSize {
         if fits < self.limit {
             self.limit = fits;
         } else if self.largest >= self.limit / 2 {
-            // Only what was asked for in full says that there is more. A first batch may be much larger than the limit.
-            self.limit = fits.min(self.limit.max(self.largest) * 2);
+            // Only what was asked for in full says that there is more. By the limit, not by what came: metadata came too.
+            self.limit = fits.min(self.limit * 2);
         }
     }
 }
@@ -146,8 +147,9 @@ mod tests {
             (1, 1, 4 * MIB),
             (8, 1, 4 * MIB),
             (16, 1, 2 * MIB),
-            (200, 1, 32 * MIB / 200),
-            (1000, 1, LEAST),
+            (1000, 1, 32 * MIB / 1000),
+            (30_000, 1, 32 * MIB / 30_000),
+            (1_000_000, 1, LEAST),
             (8, 4, MIB),
         ] {
             let mut size = FetchSize::new(4 * MIB, 32 * MIB);
@@ -184,7 +186,22 @@ mod tests {
             seen.unpacked += 800;
             size.look(seen);
         }
-        assert_eq!(size.limit(), LEAST);
+        assert!(size.limit() <= 2 * LEAST, "{}", size.limit());
+    }
+
+    #[test]
+    fn other_answers_make_it_no_more_than_double() {
+        let mut size = FetchSize::new(4 * MIB, 32 * MIB);
+        let mut seen = Seen {
+            received: 50_000,
+            unpacked: 0,
+            brokers: 1,
+            partitions: 0,
+        };
+        size.look(seen);
+        (seen.received, seen.unpacked) = (51_000, 10 * MIB);
+        size.look(seen);
+        assert_eq!(size.limit(), 2 * LEAST);
     }
 
     /// 3,000 partitions in each answer, and batches of 16 KiB: what is brought is less than what is said of the others.
