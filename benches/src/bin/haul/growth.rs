@@ -8,7 +8,7 @@ mod sizes;
 mod source;
 mod watch;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -79,7 +79,11 @@ pub(crate) struct Point {
     pub(crate) peak_rss_bytes: u64,
 }
 
-/// Measures all that the results do not have, or all anew.
+/// Measures all that the results do not have, or all anew. A point that fails is told at once, and the others are
+/// measured all the same.
+///
+/// # Errors
+/// When the clusters fail, or, at the end, when a point did.
 pub(crate) async fn run(
     clusters: &Clusters,
     store: &mut Store,
@@ -90,6 +94,7 @@ pub(crate) async fn run(
     if !resume {
         store.results.growth.clear();
     }
+    let mut failed = Vec::new();
     for axis in Axis::ALL {
         let wanted = axis.runs(runs) as usize;
         let missing = |at: &u64, store: &Store| {
@@ -108,7 +113,14 @@ pub(crate) async fn run(
                 }
                 let what = format!("growth, {axis:?}, {at}");
                 progress.say(&what);
-                let point = bench.point(at).await.with_context(|| what.clone())?;
+                let point = match bench.point(at).await {
+                    Ok(point) => point,
+                    Err(why) => {
+                        progress.done(&format!("{what} FAILED: {why:#}"));
+                        failed.push(what);
+                        continue;
+                    }
+                };
                 progress.done(&format!(
                     "{what}: first after {:.2} s, {:.0} rec/s, {:.2} µs CPU per record, idle {}, {} MiB",
                     point.start_seconds,
@@ -124,6 +136,11 @@ pub(crate) async fn run(
         }
         bench.end().await?;
     }
+    ensure!(
+        failed.is_empty(),
+        "no figures of: {}; why is told above",
+        failed.join("; ")
+    );
     Ok(())
 }
 

@@ -40,6 +40,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
     if !cli.no_idle && !cli.quick {
         plan.idle().await?;
     }
+    let mut grown = Ok(());
     if !cli.no_growth && !cli.quick {
         let Plan {
             clusters,
@@ -47,9 +48,11 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
             progress,
             ..
         } = &mut plan;
-        growth::run(clusters, store, progress, cli.runs(), cli.resume).await?;
+        grown = growth::run(clusters, store, progress, cli.runs(), cli.resume).await;
     }
-    report::write(&dir)
+    // What was measured is shown also if something failed.
+    report::write(&dir)?;
+    grown
 }
 
 struct Plan<'a> {

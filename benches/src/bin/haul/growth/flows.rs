@@ -55,11 +55,7 @@ impl Bench {
                 rate: None,
             };
             bytes += load.produce(&self.clusters[*source]).await?;
-            targets.push(Target::new(
-                &self.clusters[*target],
-                vec![topic.clone()],
-                PARTITIONS,
-            )?);
+            targets.push(Target::led(&self.clusters[*target], vec![topic.clone()], PARTITIONS).await?);
             entries.push(json!({
                 "name": format!("growth-{}-{number}", self.runs),
                 "source": CLUSTERS[*source],

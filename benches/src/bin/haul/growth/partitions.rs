@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use kuroshio_integration::{Cluster, Kuroshio, Spec, until};
+use kuroshio_integration::{Cluster, Kuroshio, Spec};
 use serde_json::json;
 
 use super::Point;
@@ -13,8 +13,6 @@ use crate::progress::Progress;
 
 /// Most partitions of a topic.
 const WIDTH: i32 = 1000;
-/// Until the broker leads all of them.
-const LED: Duration = Duration::from_secs(120);
 /// Records that wait for the process.
 const WAITING: u64 = 1000;
 /// Positions are decided, and metadata settles.
@@ -56,7 +54,7 @@ impl Bench {
             )?;
         }
         for cluster in [&self.source, &self.target] {
-            led(cluster, &topics, width).await?;
+            Target::led(cluster, topics.clone(), width).await?;
         }
         self.progress.done(&format!(
             "growth: {partitions} partitions made on both clusters in {:.1} s",
@@ -117,17 +115,4 @@ impl Bench {
             ..point
         })
     }
-}
-
-/// Waits until the broker leads all partitions: metadata says so a little earlier.
-async fn led(cluster: &Cluster, topics: &[String], width: i32) -> Result<()> {
-    let target = std::cell::RefCell::new(Target::new(cluster, topics.to_vec(), width)?);
-    until(LED, "leaders of all partitions", || async {
-        target
-            .borrow_mut()
-            .end()
-            .map(drop)
-            .map_err(|why| format!("{why:#}"))
-    })
-    .await
 }

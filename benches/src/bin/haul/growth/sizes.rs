@@ -51,7 +51,7 @@ impl<'a> Bench<'a> {
         }
         clean(target, false).await?;
         target.create_topic(&topic, PARTITIONS, &LIMIT).await?;
-        let watched = Target::new(target, vec![topic.clone()], PARTITIONS)?;
+        let watched = Target::led(target, vec![topic.clone()], PARTITIONS).await?;
         let kuroshio = Kuroshio::run(pair(self.clusters, "sizes", &topic))?;
         backlog(kuroshio, vec![watched], records, records * size).await
     }

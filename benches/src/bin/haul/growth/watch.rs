@@ -1,9 +1,10 @@
 //! A process that carries, and the targets that it carries to.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use kuroshio_integration::{Cluster, Kuroshio, Process};
+use kuroshio_integration::{Cluster, Kuroshio, Process, until};
 
 use super::Point;
 use crate::client::Broker;
@@ -12,6 +13,8 @@ use crate::client::Broker;
 const INTERVAL: Duration = Duration::from_millis(10);
 /// Ends that stood still for so long, with all records within them, are final.
 const QUIET: Duration = Duration::from_secs(1);
+/// Until the broker leads all partitions.
+const LED: Duration = Duration::from_secs(120);
 /// Nothing comes any more.
 const STALLED: Duration = Duration::from_secs(120);
 
@@ -31,8 +34,22 @@ impl Target {
         })
     }
 
+    /// As [`Target::new`], once the broker leads all partitions: metadata says so a little earlier.
+    pub(super) async fn led(cluster: &Cluster, topics: Vec<String>, partitions: i32) -> Result<Self> {
+        let target = RefCell::new(Self::new(cluster, topics, partitions)?);
+        until(LED, "leaders of all partitions", || async {
+            target
+                .borrow_mut()
+                .end()
+                .map(drop)
+                .map_err(|why| format!("{why:#}"))
+        })
+        .await?;
+        Ok(target.into_inner())
+    }
+
     /// The sum of the ends as read_committed sees them: records, and the markers of transactions.
-    pub(super) fn end(&mut self) -> Result<i64> {
+    fn end(&mut self) -> Result<i64> {
         let mut sum = 0;
         for topic in &self.topics {
             sum += self.broker.ends(topic, self.partitions)?.iter().sum::<i64>();

@@ -96,7 +96,7 @@ pub(super) fn section(results: &Results, dir: &Path, folder: &str) -> Result<Str
             .try_for_each(|(name, _)| write!(text, " {name} |"))?;
         writeln!(text, "\n|{}", "---|".repeat(part.figures.len() + 1))?;
         for growth in &points {
-            write!(text, "| {} |", number(growth.at as f64))?;
+            write!(text, "| {} |", label(growth.at as f64))?;
             for (_, of) in part.figures {
                 let spread = spread(growth, *of);
                 let cell = if growth.runs.len() > 1 {
@@ -138,8 +138,13 @@ fn spread(growth: &Growth, of: fn(&Point) -> f64) -> Spread {
     Spread::of(growth.runs.iter().map(of))
 }
 
+/// A count of what grows: whole, thousands separated.
 fn label(at: f64) -> String {
-    number(at)
+    if at < 1000.0 {
+        format!("{at:.0}")
+    } else {
+        number(at)
+    }
 }
 
 /// A figure as `fixed + each × what grows`, by least squares of relative errors: small points count as much as large ones.
@@ -181,7 +186,7 @@ fn sentence(axis: Axis, points: &[&Growth]) -> String {
         return "One point says nothing of growth.".to_owned();
     };
     let grew = |(_, of): Figure| spread(last, of).median / spread(first, of).median;
-    let (from, to) = (number(first.at as f64), number(last.at as f64));
+    let (from, to) = (label(first.at as f64), label(last.at as f64));
     match axis {
         Axis::Partitions => {
             let (rss, idle, start) = (line(points, IDLE_RSS), line(points, IDLE), line(points, START));
