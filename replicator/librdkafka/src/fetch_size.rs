@@ -224,21 +224,6 @@ mod tests {
     }
 
     #[test]
-    fn other_answers_make_it_no_more_than_double() {
-        let mut size = FetchSize::new(4 * MIB, 32 * MIB);
-        let mut seen = Seen {
-            received: 50_000,
-            unpacked: 0,
-            brokers: 1,
-            partitions: 0,
-        };
-        size.look(seen);
-        (seen.received, seen.unpacked) = (51_000, 10 * MIB);
-        size.look(seen);
-        assert_eq!(size.limit(), 2 * LEAST);
-    }
-
-    #[test]
     fn new_partitions_begin_small() {
         let mut size = FetchSize::new(4 * MIB, 32 * MIB);
         full_responses(&mut size, 2, 1);
