@@ -55,6 +55,10 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) no_growth: bool,
 
+    /// No link between the regions.
+    #[arg(long)]
+    pub(crate) no_wan: bool,
+
     /// Measure only what the results do not have yet.
     #[arg(long)]
     pub(crate) resume: bool,

@@ -7,6 +7,7 @@ use kuroshio_integration::{Cluster, Spec, until};
 
 use crate::client::Broker;
 use crate::data::DataSet;
+use crate::wan;
 
 /// Partitions of every topic that is copied.
 pub(crate) const PARTITIONS: i32 = 24;
@@ -39,6 +40,7 @@ impl Clusters {
 fn spec(alias: &str) -> Spec {
     // What is deleted leaves the disk at once, not after a minute.
     Spec::new(alias)
+        .linked()
         .heap_mib(HEAP_MIB)
         .setting("log.segment.delete.delay.ms", "1000")
 }
@@ -46,7 +48,8 @@ fn spec(alias: &str) -> Spec {
 /// Deletes what the last carrier left, but Kafka's own topics and, on the source, the data.
 pub(crate) async fn clean(cluster: &Cluster, keep_data: bool) -> Result<()> {
     for topic in cluster.topics().await?.keys() {
-        let data = keep_data && DataSet::ALL.iter().any(|data| data.topic() == topic);
+        let data =
+            keep_data && (DataSet::ALL.iter().any(|data| data.topic() == topic) || wan::is_data(topic));
         if !data && !topic.starts_with("__") {
             cluster.delete_topic(topic).await?;
         }
@@ -55,13 +58,16 @@ pub(crate) async fn clean(cluster: &Cluster, keep_data: bool) -> Result<()> {
 }
 
 /// Makes a topic and waits until its broker leads all of its partitions. Metadata says so a little earlier, and
-/// who then is refused begins by backing off.
+/// who then is refused begins by backing off. A busy broker still answers with the ends of a deleted topic of that name.
 pub(crate) async fn create(cluster: &Cluster, topic: &str) -> Result<()> {
     cluster.create_topic(topic, PARTITIONS, &[]).await?;
     let broker = std::cell::RefCell::new(Broker::connect(cluster.bootstrap())?);
     until(CREATED, &format!("leaders of {topic}"), || async {
-        let ends = broker.borrow_mut().ends(topic, PARTITIONS);
-        ends.map(drop).map_err(|why| format!("{why:#}"))
+        match broker.borrow_mut().ends(topic, PARTITIONS) {
+            Ok(ends) if ends.iter().all(|end| *end == 0) => Ok(()),
+            Ok(ends) => Err(format!("it is not empty: {ends:?}")),
+            Err(why) => Err(format!("{why:#}")),
+        }
     })
     .await
 }

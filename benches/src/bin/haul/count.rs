@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// # Errors
 /// When something differs, or the end is not reached in five minutes.
 pub(crate) fn check(target: &str, full: &Full, tagged: bool) -> Result<()> {
-    let topic = full.data.topic();
+    let topic = full.topic;
     let consumer = consumer(target, topic)?;
     let deadline = Instant::now() + LIMIT;
     let mut counts = vec![0_i64; full.ends.len()];

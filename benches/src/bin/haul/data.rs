@@ -84,6 +84,8 @@ impl DataSet {
 #[derive(Clone, Debug)]
 pub(crate) struct Full {
     pub(crate) data: DataSet,
+    /// Its name, on both clusters.
+    pub(crate) topic: &'static str,
     pub(crate) records: u64,
     /// Of keys and values, uncompressed.
     pub(crate) bytes: u64,
@@ -91,8 +93,14 @@ pub(crate) struct Full {
     pub(crate) ends: Vec<i64>,
 }
 
-/// Fills the topic of `data` on the source. Blocks.
-pub(crate) fn produce(source: &str, data: DataSet, records: u64, progress: &Progress) -> Result<Full> {
+/// Fills the first `partitions` of `topic` on the source with records as in `data`. Blocks.
+pub(crate) fn produce(
+    source: &str,
+    data: DataSet,
+    (topic, partitions): (&'static str, i32),
+    records: u64,
+    progress: &Progress,
+) -> Result<Full> {
     let producer: BaseProducer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", source)
         .set("compression.type", data.codec())
@@ -110,35 +118,34 @@ pub(crate) fn produce(source: &str, data: DataSet, records: u64, progress: &Prog
         fill(data, number, &mut random, &mut key, &mut value)?;
         bytes += (key.len() + value.len()) as u64;
         let row = if data == DataSet::Single { 1 } else { ROW };
-        let partition = i32::try_from(number / row % u64::from(PARTITIONS.unsigned_abs()))?;
-        let mut record = BaseRecord::to(data.topic())
+        let partition = i32::try_from(number / row % u64::from(partitions.unsigned_abs()))?;
+        let mut record = BaseRecord::to(topic)
             .partition(partition)
             .key(&key)
             .payload(&value);
         while let Err((why, refused)) = producer.send(record) {
             ensure!(
                 why == KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
-                "producing to {}: {why}",
-                data.topic()
+                "producing to {topic}: {why}"
             );
             producer.poll(Duration::from_millis(10));
             record = refused;
         }
         if number % 10_000 == 0 {
             producer.poll(Duration::ZERO);
-            progress.say(&format!("producing {}: {number} of {records}", data.topic()));
+            progress.say(&format!("producing {topic}: {number} of {records}"));
         }
     }
     producer.flush(FLUSH).context("producing to the source")?;
-    let ends = Broker::connect(source)?.ends(data.topic(), PARTITIONS)?;
+    let ends = Broker::connect(source)?.ends(topic, PARTITIONS)?;
     let arrived: i64 = ends.iter().sum();
     ensure!(
         arrived == i64::try_from(records)?,
-        "{arrived} of {records} records arrived in {}",
-        data.topic()
+        "{arrived} of {records} records arrived in {topic}"
     );
     Ok(Full {
         data,
+        topic,
         records,
         bytes,
         ends,

@@ -17,6 +17,7 @@ mod plan;
 mod progress;
 mod report;
 mod results;
+mod wan;
 
 use std::io::{Write, stderr};
 use std::process::ExitCode;

@@ -37,7 +37,7 @@ pub(crate) async fn haul(
     full: &Full,
     progress: &Progress,
 ) -> Result<HaulRun> {
-    let topic = full.data.topic();
+    let topic = full.topic;
     let target = prepare(clusters, &clusters.target, full).await?;
     let running = carrier.start(&job(clusters, &target, full))?;
     let (process, line, records) = (running.process(), progress.clone(), full.records);
@@ -63,7 +63,7 @@ pub(crate) async fn start(
     carrier: Carrier,
     full: &Full,
 ) -> Result<f64> {
-    let topic = full.data.topic();
+    let topic = full.topic;
     let bootstrap = prepare(clusters, target, full).await?;
     let running = carrier.start(&job(clusters, &bootstrap, full))?;
     let process = running.process();
@@ -76,7 +76,7 @@ pub(crate) async fn start(
 async fn prepare(clusters: &Clusters, target: &Cluster, full: &Full) -> Result<String> {
     clean(target, false).await?;
     clean(&clusters.source, true).await?;
-    create(target, full.data.topic()).await?;
+    create(target, full.topic).await?;
     Ok(target.bootstrap().to_owned())
 }
 
@@ -84,7 +84,7 @@ fn job<'a>(clusters: &'a Clusters, target: &'a str, full: &Full) -> Job<'a> {
     Job {
         source: clusters.source.bootstrap(),
         target,
-        topics: full.data.topic(),
+        topics: full.topic,
         codec: full.data.codec(),
     }
 }

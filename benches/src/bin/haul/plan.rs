@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 
 use crate::carriers::Carrier;
 use crate::cli::Cli;
-use crate::clusters::{Clusters, clean, create};
+use crate::clusters::{Clusters, PARTITIONS, clean, create};
 use crate::data::{self, DataSet, Full};
 use crate::progress::Progress;
 use crate::results::{Haul, Latency, Start, Store};
-use crate::{growth, idle, latency, measure, report};
+use crate::{growth, idle, latency, measure, report, wan};
 
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let dir = cli.results_dir();
@@ -39,6 +39,9 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
     }
     if !cli.no_idle && !cli.quick {
         plan.idle().await?;
+    }
+    if !cli.no_wan && !cli.quick {
+        wan::run(cli, &plan.clusters, &mut plan.store, &plan.progress).await?;
     }
     let mut grown = Ok(());
     if !cli.no_growth && !cli.quick {
@@ -116,8 +119,10 @@ impl Plan<'_> {
         create(&self.clusters.source, data.topic()).await?;
         let (source, progress) = (self.clusters.source.bootstrap().to_owned(), self.progress.clone());
         let records = data.records(self.cli.scale());
+        let into = (data.topic(), PARTITIONS);
         let full =
-            tokio::task::spawn_blocking(move || data::produce(&source, data, records, &progress)).await??;
+            tokio::task::spawn_blocking(move || data::produce(&source, data, into, records, &progress))
+                .await??;
         self.full.insert(data, full.clone());
         Ok(full)
     }

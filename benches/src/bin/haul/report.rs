@@ -7,6 +7,7 @@ mod growth;
 mod plots;
 mod rules;
 mod tables;
+mod wan;
 
 use std::fs;
 use std::path::Path;
@@ -24,6 +25,7 @@ const PLOTS: [Plot; 3] = [
     ("rss.svg", "peak memory", plots::rss),
 ];
 const LATENCY: Plot = ("latency.svg", "latency", plots::latency);
+const WAN: Plot = ("wan.svg", "throughput over a link", wan::plot);
 
 /// Writes RESULTS.md beside `dir`, which holds the results, and the plots into it.
 pub(crate) fn write(dir: &Path) -> Result<()> {
@@ -47,6 +49,10 @@ pub(crate) fn write(dir: &Path) -> Result<()> {
     text.push_str(&tables::idle(&results)?);
     text.push_str(&growth::section(&results, dir, &folder)?);
     text.push_str(&rules::section(dir)?);
+    if !results.wan.is_empty() {
+        text.push_str(&wan::tables(&results)?);
+        text.push_str(&format!("\n{}", plotted(WAN)?));
+    }
     text.push_str(&goals::table(&results)?);
     let path = dir.with_file_name("RESULTS.md");
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))

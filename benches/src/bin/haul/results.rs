@@ -10,6 +10,7 @@ use crate::carriers::Carrier;
 use crate::data::DataSet;
 use crate::growth::Growth;
 use crate::machine::{Machine, Versions};
+use crate::wan::WanRun;
 
 /// The file.
 const NAME: &str = "haul.json";
@@ -27,6 +28,8 @@ pub(crate) struct Results {
     pub(crate) idle: Vec<Idle>,
     #[serde(default)]
     pub(crate) growth: Vec<Growth>,
+    #[serde(default)]
+    pub(crate) wan: Vec<WanRun>,
 }
 
 /// One call of this program.

@@ -11,6 +11,7 @@ use crate::carriers::Carrier::{
 };
 use crate::data::DataSet::{self, Json, Random};
 use crate::results::{Latency, Results};
+use crate::wan::{Backlog, DELAYS, WanRun, find};
 
 const BOTH: [Carrier; 2] = [AtLeastOnce, ExactlyOnce];
 
@@ -32,6 +33,7 @@ pub(super) fn table(results: &Results) -> Result<String> {
         starts(results),
         latencies(results),
         idle(results),
+        wan(results),
     ];
     for goal in goals.into_iter().flatten() {
         let (found, verdict) = match goal.found {
@@ -180,4 +182,35 @@ fn idle(results: &Results) -> Vec<Goal> {
         }
     };
     BOTH.into_iter().map(goal).collect()
+}
+
+/// A link between regions must not be what slows Kuroshio down.
+fn wan(results: &Results) -> Vec<Goal> {
+    let rate = |of, backlog, between| find(&results.wan, of, backlog, between).map(WanRun::mb_per_second);
+    let [near, .., far] = DELAYS;
+    let goals = |of: Carrier| {
+        let hot = find(&results.wan, of, Backlog::Hot, far).map(WanRun::wire_mb_per_second);
+        let (even, at_home) = (rate(of, Backlog::Even, far), rate(of, Backlog::Even, near));
+        [
+            Goal {
+                what: format!(
+                    "over a link of {far}, one hot partition, bytes on the link: {}",
+                    of.title()
+                ),
+                wanted: "≥ 20 MB/s".to_owned(),
+                found: hot.map(|hot| (format!("{} MB/s", number(hot)), hot >= 20.0)),
+            },
+            Goal {
+                what: format!(
+                    "over a link of {far}, 24 partitions, against the local network: {}",
+                    of.title()
+                ),
+                wanted: "≥ 80%".to_owned(),
+                found: even
+                    .zip(at_home)
+                    .map(|(even, home)| (format!("{:.0}%", even / home * 100.0), even / home >= 0.8)),
+            },
+        ]
+    };
+    BOTH.into_iter().flat_map(goals).collect()
 }

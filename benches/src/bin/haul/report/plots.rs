@@ -12,10 +12,10 @@ use crate::results::{Latency, Results};
 
 const WIDTH: f64 = 860.0;
 /// Where bars begin and end; their names stand before, their values behind.
-const LEFT: f64 = 230.0;
-const RIGHT: f64 = 760.0;
-const ROW: f64 = 22.0;
-const TITLE: f64 = 34.0;
+pub(super) const LEFT: f64 = 230.0;
+pub(super) const RIGHT: f64 = 760.0;
+pub(super) const ROW: f64 = 22.0;
+pub(super) const TITLE: f64 = 34.0;
 const GAP: f64 = 16.0;
 const DARK: &str = "#24292f";
 
@@ -40,7 +40,7 @@ pub(super) fn rss(results: &Results) -> Result<String> {
     })
 }
 
-fn color(carrier: Option<Carrier>) -> &'static str {
+pub(super) fn color(carrier: Option<Carrier>) -> &'static str {
     match carrier {
         Some(Carrier::Mm2Defaults) => "#f0b37e",
         Some(Carrier::Mm2Tuned) => "#d9730d",
@@ -52,13 +52,13 @@ fn color(carrier: Option<Carrier>) -> &'static str {
 }
 
 /// A drawing that grows downwards.
-struct Drawing {
+pub(super) struct Drawing {
     body: String,
-    y: f64,
+    pub(super) y: f64,
 }
 
 impl Drawing {
-    fn new(title: &str) -> Result<Self> {
+    pub(super) fn new(title: &str) -> Result<Self> {
         let mut drawing = Self {
             body: String::new(),
             y: 26.0,
@@ -68,7 +68,7 @@ impl Drawing {
     }
 
     /// A line of text on the present row.
-    fn text(&mut self, x: f64, size: u8, anchor: &str, text: &str) -> Result<()> {
+    pub(super) fn text(&mut self, x: f64, size: u8, anchor: &str, text: &str) -> Result<()> {
         let y = self.y;
         Ok(writeln!(
             self.body,
@@ -76,7 +76,7 @@ impl Drawing {
         )?)
     }
 
-    fn rect(&mut self, x: f64, width: f64, height: f64, color: &str) -> Result<()> {
+    pub(super) fn rect(&mut self, x: f64, width: f64, height: f64, color: &str) -> Result<()> {
         let y = self.y - 4.0 - height / 2.0;
         Ok(writeln!(
             self.body,
@@ -84,7 +84,7 @@ impl Drawing {
         )?)
     }
 
-    fn end(self) -> String {
+    pub(super) fn end(self) -> String {
         let height = self.y + GAP;
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \

@@ -24,6 +24,7 @@ pub(super) fn preamble(results: &Results) -> Result<String> {
         .chain(results.latencies.iter().map(|latency| latency.invocation))
         .chain(results.idle.iter().map(|idle| idle.invocation))
         .chain(results.growth.iter().map(|growth| growth.invocation))
+        .chain(results.wan.iter().map(|run| run.invocation))
         .collect();
     for invocation in used
         .into_iter()

@@ -1,0 +1,268 @@
+//! The same between two regions: a link delays, limits or stalls what goes to the far cluster and what comes from it.
+
+mod measure;
+
+use std::fmt::{self, Display, Formatter};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::carriers::Carrier::{self, Copy, KuroshioAtLeastOnce, KuroshioExactlyOnce, Mm2Defaults, Mm2Tuned};
+use crate::cli::Cli;
+use crate::clusters::{Clusters, PARTITIONS, create};
+use crate::data::{self, DataSet, Full};
+use crate::progress::Progress;
+use crate::results::Store;
+
+/// What applications send. The link counts what is on it.
+const DATA: DataSet = DataSet::Json;
+/// More than the fastest copies in the time that is measured.
+const SCALE: f64 = 1.5;
+
+/// Where the backlog lies.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Backlog {
+    /// In one partition of 24.
+    Hot,
+    /// In all of them alike.
+    Even,
+}
+
+impl Backlog {
+    pub(crate) const ALL: [Self; 2] = [Self::Hot, Self::Even];
+
+    fn topic(self) -> &'static str {
+        match self {
+            Self::Hot => "wan-hot",
+            Self::Even => "wan-even",
+        }
+    }
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Hot => "one hot partition",
+            Self::Even => "24 partitions",
+        }
+    }
+
+    fn partitions(self) -> i32 {
+        match self {
+            Self::Hot => 1,
+            Self::Even => PARTITIONS,
+        }
+    }
+}
+
+/// Whether a topic holds a backlog.
+pub(crate) fn is_data(topic: &str) -> bool {
+    Backlog::ALL.iter().any(|backlog| backlog.topic() == topic)
+}
+
+/// What lies between the regions, and who sits where.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub(crate) struct Between {
+    /// Milliseconds to the far cluster and back.
+    pub(crate) round_trip: u64,
+    /// 10^6 bytes per second in each direction.
+    pub(crate) limit: Option<u64>,
+    /// Most KiB of a connection that may be under way.
+    pub(crate) window: Option<u32>,
+    /// 5 s of every 15 s nothing comes through.
+    pub(crate) stalls: bool,
+    /// The carrier sits beside the source and the target is far: not how it should be deployed.
+    pub(crate) target_far: bool,
+}
+
+impl Between {
+    const fn rtt(round_trip: u64) -> Self {
+        Self {
+            round_trip,
+            limit: None,
+            window: None,
+            stalls: false,
+            target_far: false,
+        }
+    }
+}
+
+impl Display for Between {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.round_trip)?;
+        if let Some(limit) = self.limit {
+            write!(f, ", {limit} MB/s")?;
+        }
+        if let Some(window) = self.window {
+            write!(f, ", window {window} KiB")?;
+        }
+        if self.stalls {
+            f.write_str(", 5 s of every 15 s stalled")?;
+        }
+        f.write_str(if self.target_far { ", target far" } else { "" })
+    }
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct WanRun {
+    pub(crate) carrier: Carrier,
+    pub(crate) invocation: usize,
+    pub(crate) backlog: Backlog,
+    pub(crate) between: Between,
+    /// What was measured of it: not the beginning, and not the whole backlog if that takes longer.
+    pub(crate) seconds: f64,
+    /// Of these, seconds in which the link was stalled.
+    pub(crate) stalled_seconds: f64,
+    /// Of keys and values, in that time.
+    pub(crate) bytes: f64,
+    /// On the link, both directions, in that time.
+    pub(crate) wire_bytes: u64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_rss_bytes: u64,
+    pub(crate) start_seconds: f64,
+    /// Every record was copied, once; none: it was not waited for.
+    pub(crate) exact: Option<bool>,
+}
+
+impl WanRun {
+    /// 10^6 bytes of keys and values per second in which the link was not stalled.
+    pub(crate) fn mb_per_second(&self) -> f64 {
+        self.bytes / 1e6 / (self.seconds - self.stalled_seconds)
+    }
+
+    /// 10^6 bytes on the link per second in which it was not stalled, both directions.
+    pub(crate) fn wire_mb_per_second(&self) -> f64 {
+        self.wire_bytes as f64 / 1e6 / (self.seconds - self.stalled_seconds)
+    }
+
+    fn is(&self, carrier: Carrier, backlog: Backlog, between: Between) -> bool {
+        (self.carrier, self.backlog, self.between) == (carrier, backlog, between)
+    }
+}
+
+/// A run as it was measured, if it was.
+pub(crate) fn find(runs: &[WanRun], carrier: Carrier, backlog: Backlog, between: Between) -> Option<&WanRun> {
+    runs.iter().find(|run| run.is(carrier, backlog, between))
+}
+
+/// A local network, neighbouring countries, and an ocean.
+pub(crate) const DELAYS: [Between; 3] = [Between::rtt(0), Between::rtt(35), Between::rtt(70)];
+
+/// A line that is shared with others.
+const LIMITED: Between = Between {
+    limit: Some(50),
+    ..Between::rtt(35)
+};
+
+const STALLING: Between = Between {
+    stalls: true,
+    ..LIMITED
+};
+
+/// What Linux has under way for a broker whose `socket.send.buffer.bytes` is at its default of 100 KiB: over a real
+/// delay of 70 ms (packets through a TUN device) one connection with this SO_SNDBUF carried 1.9 MB/s.
+const NARROW: Between = Between {
+    window: Some(128),
+    ..Between::rtt(70)
+};
+
+const PUSHING: Between = Between {
+    target_far: true,
+    ..Between::rtt(70)
+};
+
+/// Everything that is measured.
+fn cases() -> Vec<(Between, Vec<Backlog>, Vec<Carrier>)> {
+    let kuroshio = vec![KuroshioExactlyOnce, KuroshioAtLeastOnce];
+    let tuned = [kuroshio.clone(), vec![Mm2Tuned]].concat();
+    let products = [tuned.clone(), vec![Mm2Defaults]].concat();
+    let all = [products.clone(), vec![Copy]].concat();
+    let mut cases: Vec<_> = DELAYS
+        .map(|between| (between, Backlog::ALL.into(), all.clone()))
+        .into();
+    cases.push((LIMITED, vec![Backlog::Even], products));
+    cases.push((STALLING, vec![Backlog::Even], tuned));
+    cases.push((NARROW, Backlog::ALL.into(), vec![KuroshioExactlyOnce]));
+    cases.push((PUSHING, Backlog::ALL.into(), kuroshio));
+    cases
+}
+
+/// Measures everything that was asked for.
+pub(crate) async fn run(
+    cli: &Cli,
+    clusters: &Clusters,
+    store: &mut Store,
+    progress: &Progress,
+) -> Result<()> {
+    let asked = cli.carriers();
+    let mut runs = Vec::new();
+    for backlog in Backlog::ALL {
+        for (between, backlogs, carriers) in cases() {
+            let carriers = carriers.into_iter().filter(|carrier| asked.contains(carrier));
+            if backlogs.contains(&backlog) {
+                runs.extend(carriers.map(|carrier| (carrier, backlog, between)));
+            }
+        }
+    }
+    let known = |store: &Store, (carrier, backlog, between): (Carrier, Backlog, Between)| {
+        find(&store.results.wan, carrier, backlog, between).is_some()
+    };
+    runs.retain(|run| !(cli.resume && known(store, *run)));
+    let mut full: Option<(Backlog, Full)> = None;
+    for (carrier, backlog, between) in runs {
+        let case = measure::Case {
+            carrier,
+            backlog,
+            between,
+            invocation: store.invocation,
+        };
+        let there = match full.take().filter(|(there, _)| *there == backlog) {
+            Some((_, there)) => there,
+            None => {
+                let there = fill(clusters, backlog, progress).await?;
+                // Brokers still write, and have yet to compile what a haul makes them do: this run does not count.
+                let between = DELAYS[0];
+                measure::run(clusters, &measure::Case { between, ..case }, &there, progress).await?;
+                there
+            }
+        };
+        let what = format!("{between}, {}, {}", backlog.title(), carrier.title());
+        progress.say(&what);
+        let run = measure::run(clusters, &case, &there, progress).await;
+        let run = run.with_context(|| what.clone())?;
+        progress.done(&format!(
+            "{what}: {:.1} MB/s, {:.1} on the link, {:.2} s CPU in {:.1} s, {} MiB, first after {:.2} s{}",
+            run.mb_per_second(),
+            run.wire_mb_per_second(),
+            run.cpu_seconds,
+            run.seconds,
+            run.peak_rss_bytes >> 20,
+            run.start_seconds,
+            run.exact
+                .map_or(String::new(), |exact| format!(", exact: {exact}")),
+        ));
+        store
+            .results
+            .wan
+            .retain(|kept| !kept.is(carrier, backlog, between));
+        store.results.wan.push(run);
+        store.save()?;
+        full = Some((backlog, there));
+    }
+    Ok(())
+}
+
+/// Puts a backlog on the source, in place of any other.
+async fn fill(clusters: &Clusters, backlog: Backlog, progress: &Progress) -> Result<Full> {
+    let there = clusters.source.topics().await?;
+    for topic in Backlog::ALL.map(Backlog::topic) {
+        if there.contains_key(topic) {
+            clusters.source.delete_topic(topic).await?;
+        }
+    }
+    create(&clusters.source, backlog.topic()).await?;
+    let (source, progress) = (clusters.source.bootstrap().to_owned(), progress.clone());
+    let into = (backlog.topic(), backlog.partitions());
+    let records = DATA.records(SCALE);
+    tokio::task::spawn_blocking(move || data::produce(&source, DATA, into, records, &progress)).await?
+}

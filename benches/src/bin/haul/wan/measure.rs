@@ -1,0 +1,272 @@
+//! One run over a link.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use kuroshio_integration::{Link, Process, Wan};
+use tokio::time::sleep;
+
+use super::{Backlog, Between, WanRun};
+use crate::carriers::{Carrier, Job};
+use crate::client::Broker;
+use crate::clusters::{Clusters, PARTITIONS, clean, create};
+use crate::count;
+use crate::data::Full;
+use crate::progress::Progress;
+
+/// The target's ends and the process are looked at this often.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// Until the first record.
+const FIRST: Duration = Duration::from_secs(120);
+/// After the first record, until a steady rate is believed in; a JVM has to compile first.
+const WARM_UP: Duration = Duration::from_secs(2);
+const WARM_UP_JVM: Duration = Duration::from_secs(6);
+const MEASURED: Duration = Duration::from_secs(4);
+/// Ends that stood still for so long, with all records within them, are final.
+const QUIET: Duration = Duration::from_secs(2);
+/// Everything, where it is waited for.
+const ALL: Duration = Duration::from_secs(150);
+/// A stall, and from the beginning of one to the beginning of the next.
+const STALL: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(15);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case {
+    pub(super) carrier: Carrier,
+    pub(super) backlog: Backlog,
+    pub(super) between: Between,
+    pub(super) invocation: usize,
+}
+
+/// What is seen at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Instant,
+    end: i64,
+    cpu: Duration,
+    wire: u64,
+}
+
+/// Sets the link, starts the carrier on a clean target, measures, and takes all back.
+pub(super) async fn run(
+    clusters: &Clusters,
+    case: &Case,
+    full: &Full,
+    progress: &Progress,
+) -> Result<WanRun> {
+    clean(&clusters.target, false).await?;
+    clean(&clusters.source, true).await?;
+    create(&clusters.target, full.topic).await?;
+    let (source, target) = (&clusters.source, &clusters.target);
+    let (link, addresses) = if case.between.target_far {
+        let link = target.link()?;
+        (link, (source.bootstrap(), link.bootstrap()))
+    } else {
+        let link = source.link()?;
+        (link, (link.bootstrap(), target.bootstrap()))
+    };
+    link.set(wan(case.between));
+    let running = case.carrier.start(&Job {
+        source: addresses.0,
+        target: addresses.1,
+        topics: full.topic,
+        codec: full.data.codec(),
+    })?;
+    let process = running.process();
+    let mut watch = Watch::new(process, target.bootstrap(), full.topic, link)?;
+    let measured = watch.all(case, full.records, progress).await;
+    link.resume();
+    let (start_seconds, figures) = measured.with_context(|| running.last_words())?;
+    let peak_rss_bytes = process.peak_rss()?;
+    tokio::task::spawn_blocking(move || drop(running)).await?;
+    link.set(Wan::NONE);
+    watch.still().await?;
+    let exact = match case.between.stalls {
+        true => Some(is_exact(target.bootstrap(), full, case.carrier, progress).await?),
+        false => None,
+    };
+    Ok(WanRun {
+        carrier: case.carrier,
+        invocation: case.invocation,
+        backlog: case.backlog,
+        between: case.between,
+        seconds: (figures.to.at - figures.from.at).as_secs_f64(),
+        stalled_seconds: figures.stalled.as_secs_f64(),
+        bytes: (figures.to.end - figures.from.end) as f64 * full.bytes as f64 / full.records as f64,
+        wire_bytes: figures.to.wire - figures.from.wire,
+        cpu_seconds: figures.to.cpu.saturating_sub(figures.from.cpu).as_secs_f64(),
+        peak_rss_bytes,
+        start_seconds,
+        exact,
+    })
+}
+
+async fn is_exact(target: &str, full: &Full, carrier: Carrier, progress: &Progress) -> Result<bool> {
+    let (target, full) = (target.to_owned(), full.clone());
+    let checked = tokio::task::spawn_blocking(move || count::check(&target, &full, carrier.tags())).await?;
+    if let Err(why) = &checked {
+        progress.done(&format!("the copy is not exact: {why:#}"));
+    }
+    Ok(checked.is_ok())
+}
+
+fn wan(between: Between) -> Wan {
+    Wan {
+        round_trip: Duration::from_millis(between.round_trip),
+        bytes_per_second: between.limit.map(|limit| limit * 1_000_000),
+        window: between.window.map_or(Wan::NONE.window, |kib| kib << 10),
+    }
+}
+
+/// Between two moments.
+struct Figures {
+    from: Sample,
+    to: Sample,
+    stalled: Duration,
+}
+
+struct Watch<'a> {
+    process: Process,
+    broker: Broker,
+    topic: &'static str,
+    link: &'a Link,
+    /// When the ends last moved.
+    last: Sample,
+}
+
+impl<'a> Watch<'a> {
+    fn new(process: Process, target: &str, topic: &'static str, link: &'a Link) -> Result<Self> {
+        Ok(Self {
+            process,
+            broker: Broker::connect(target)?,
+            topic,
+            link,
+            last: Sample {
+                at: Instant::now(),
+                end: 0,
+                cpu: Duration::ZERO,
+                wire: 0,
+            },
+        })
+    }
+
+    fn sample(&mut self) -> Result<Sample> {
+        let (there, back) = self.link.carried();
+        let sample = Sample {
+            end: self.broker.ends(self.topic, PARTITIONS)?.iter().sum(),
+            at: Instant::now(),
+            cpu: self.process.cpu()?,
+            wire: there + back,
+        };
+        if sample.end != self.last.end {
+            self.last = sample;
+        }
+        Ok(sample)
+    }
+
+    /// The age of the process in seconds at the first record, and what came after it.
+    async fn all(&mut self, case: &Case, records: u64, progress: &Progress) -> Result<(f64, Figures)> {
+        let start_seconds = self.first().await?;
+        let figures = if case.between.stalls {
+            self.through_stalls(records, progress).await?
+        } else {
+            let jvm = matches!(case.carrier, Carrier::Mm2Defaults | Carrier::Mm2Tuned);
+            let warm_up = if jvm { WARM_UP_JVM } else { WARM_UP };
+            self.steady(warm_up, records, progress).await?
+        };
+        Ok((start_seconds, figures))
+    }
+
+    /// Waits for the first record; the age that the process then has in seconds.
+    async fn first(&mut self) -> Result<f64> {
+        let deadline = Instant::now() + FIRST;
+        ensure!(
+            self.sample()?.end == 0,
+            "{} holds records before it should",
+            self.topic
+        );
+        while self.sample()?.end == 0 {
+            if Instant::now() > deadline {
+                bail!("no record of {} came within {FIRST:?}", self.topic);
+            }
+            sleep(INTERVAL).await;
+        }
+        Ok(self.process.age()?.as_secs_f64())
+    }
+
+    /// A few seconds in the middle, or up to the end of the backlog.
+    async fn steady(&mut self, warm_up: Duration, records: u64, progress: &Progress) -> Result<Figures> {
+        let records = i64::try_from(records)?;
+        let start = self.last;
+        let mut from = start;
+        loop {
+            sleep(INTERVAL).await;
+            let sample = self.sample()?;
+            progress.say(&format!("{}: {} of {records}", self.topic, sample.end));
+            if sample.at - start.at < warm_up && sample.end < records / 2 {
+                from = sample;
+            }
+            // At the end of the backlog the last rows come as fast as they may.
+            let over = sample.at - from.at > MEASURED || sample.end >= records / 20 * 19;
+            if over {
+                return Ok(Figures {
+                    from,
+                    to: sample,
+                    stalled: Duration::ZERO,
+                });
+            }
+        }
+    }
+
+    /// Waits until nothing comes any more: the broker still takes what a killed process had sent, and would take it into
+    /// the next topic of that name.
+    async fn still(&mut self) -> Result<()> {
+        self.last.at = Instant::now();
+        while self.last.at.elapsed() < QUIET {
+            let end = self.broker.ends(self.topic, PARTITIONS)?.iter().sum();
+            if end != self.last.end {
+                (self.last.end, self.last.at) = (end, Instant::now());
+            }
+            sleep(INTERVAL).await;
+        }
+        Ok(())
+    }
+
+    /// Everything, while the link stalls again and again.
+    async fn through_stalls(&mut self, records: u64, progress: &Progress) -> Result<Figures> {
+        let records = i64::try_from(records)?;
+        let from = self.last;
+        let mut stalled = Duration::ZERO;
+        let mut since: Option<Instant> = None;
+        let mut next = from.at + STALL;
+        loop {
+            sleep(INTERVAL).await;
+            let sample = self.sample()?;
+            progress.say(&format!("{}: {} of {records}", self.topic, sample.end));
+            match since {
+                Some(began) if sample.at - began >= STALL => {
+                    self.link.resume();
+                    stalled += sample.at - began;
+                    since = None;
+                }
+                None if sample.at >= next && sample.end < records => {
+                    self.link.stall();
+                    since = Some(sample.at);
+                    next += PERIOD;
+                }
+                _ => {}
+            }
+            if sample.end >= records && sample.at - self.last.at > QUIET && since.is_none() {
+                return Ok(Figures {
+                    from,
+                    to: self.last,
+                    stalled,
+                });
+            }
+            if sample.at - from.at > ALL {
+                bail!("{} of {records} records came within {ALL:?}", self.last.end);
+            }
+        }
+    }
+}
