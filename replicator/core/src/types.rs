@@ -45,6 +45,11 @@ impl fmt::Display for TargetOffset {
     }
 }
 
+/// Most positions that are committed with one request. The broker writes what one request commits as one batch, which
+/// must fit the `max.message.bytes` of `__consumer_offsets` (1 MiB; a position takes 100 to 400 bytes); otherwise it
+/// refuses all of it with UNKNOWN_SERVER_ERROR.
+pub const POSITIONS_PER_REQUEST: usize = 1_000;
+
 /// A moment: time since an arbitrary start, handed to the core by its caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(Duration);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::engine::{Commit, Ended, EngineError};
+use kuroshio_core::types::POSITIONS_PER_REQUEST;
 
 use crate::engine::{Librdkafka, fatal_of};
 use crate::faults;
@@ -171,13 +172,16 @@ impl Librdkafka {
     }
 
     fn send_positions(&mut self, commit: &Commit, end: Instant) -> Result<(), Failure> {
-        let mut list = PartitionList::with_capacity(commit.positions.len());
-        for (at, position, metadata) in &commit.positions {
-            list.add_position(at, position, metadata);
+        for part in commit.positions.chunks(POSITIONS_PER_REQUEST) {
+            let mut list = PartitionList::with_capacity(part.len());
+            for (at, position, metadata) in part {
+                list.add_position(at, position, metadata);
+            }
+            self.retried(end, |producer, left| {
+                call::send_offsets(producer, &list, &commit.membership, left)
+            })?;
         }
-        self.retried(end, |producer, left| {
-            call::send_offsets(producer, &list, &commit.membership, left)
-        })
+        Ok(())
     }
 
     /// A transaction call before the commit failed.

@@ -12,7 +12,7 @@ use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponsePartitio
 use kafka_protocol::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
-use kuroshio_core::types::{Membership, TopicPartition};
+use kuroshio_core::types::{Membership, POSITIONS_PER_REQUEST, TopicPartition};
 
 use crate::api::Api;
 use crate::class::{Class, class_of, waits};
@@ -96,8 +96,9 @@ impl Cluster {
         Ok(outcomes)
     }
 
-    /// Commits offsets for `group`; each partition has its own outcome. A refusal of the whole commit (a stale
-    /// generation, say) is the error of the call. Of a commit whose answer was lost, the same is sent again.
+    /// Commits offsets for `group`, in as many requests as it takes; each partition has its own outcome. A refusal of a
+    /// whole request (a stale generation, say) is the error of the call; requests before it stay committed. Of a commit
+    /// whose answer was lost, the same is sent again.
     pub async fn commit_offsets(
         &self,
         group: &str,
@@ -105,6 +106,19 @@ impl Cluster {
         offsets: &[(TopicPartition, GroupOffset)],
     ) -> Result<ByPartition<()>, Error> {
         self.check_fence(group, committer)?;
+        let mut outcomes = HashMap::new();
+        for part in offsets.chunks(POSITIONS_PER_REQUEST) {
+            outcomes.extend(self.commit_part(group, committer, part).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn commit_part(
+        &self,
+        group: &str,
+        committer: Committer<'_>,
+        offsets: &[(TopicPartition, GroupOffset)],
+    ) -> Result<ByPartition<()>, Error> {
         let mut topics: BTreeMap<&Arc<str>, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for (partition, offset) in offsets {
             topics

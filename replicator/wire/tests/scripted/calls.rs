@@ -209,3 +209,63 @@ async fn a_member_never_commits_unfenced() {
         );
     }
 }
+
+/// The broker writes what one request commits as one batch, and refuses one of ten thousand positions.
+#[tokio::test]
+async fn many_positions_are_committed_in_several_requests() {
+    let broker = Broker::start().await;
+    let cluster = broker.cluster(|_| {});
+    let offset = GroupOffset {
+        offset: 1,
+        leader_epoch: None,
+        metadata: "".into(),
+    };
+    let offsets: Vec<_> = (0..2_500)
+        .map(|partition| (TopicPartition::new("t", partition), offset.clone()))
+        .collect();
+    let script = async {
+        let mut peer = broker.serve().await;
+        let asked = peer.next::<FindCoordinatorRequest>().await;
+        peer.answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
+            .await;
+        let asked = peer.next::<MetadataRequest>().await;
+        peer.answer(&asked, &broker.metadata()).await;
+        let mut sizes = Vec::new();
+        while sizes.iter().sum::<usize>() < 2_500 {
+            let asked = peer.next::<OffsetCommitRequest>().await;
+            let [topic] = &asked.request.topics[..] else {
+                panic!("one topic was committed")
+            };
+            sizes.push(topic.partitions.len());
+            peer.answer(&asked, &committed(&topic.partitions)).await;
+        }
+        sizes
+    };
+    let commit = cluster.commit_offsets("g", Committer::Observer, &offsets);
+    let (outcomes, sizes) = play(commit, script).await;
+    let outcomes = outcomes.unwrap();
+    assert_eq!(sizes, [1_000, 1_000, 500]);
+    for (partition, _) in offsets {
+        let refused = partition.partition == 1_700;
+        assert_eq!(outcomes[&partition].is_err(), refused, "{partition}");
+    }
+}
+
+/// Takes all partitions of t but one.
+fn committed(partitions: &[offset_commit_request::OffsetCommitRequestPartition]) -> OffsetCommitResponse {
+    use offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+    let taken = partitions.iter().map(|partition| {
+        let refused = partition.partition_index == 1_700;
+        OffsetCommitResponsePartition::default()
+            .with_partition_index(partition.partition_index)
+            .with_error_code(if refused {
+                KafkaCode::OffsetMetadataTooLarge.code()
+            } else {
+                0
+            })
+    });
+    let topic = OffsetCommitResponseTopic::default()
+        .with_name(StrBytes::from_static_str("t").into())
+        .with_partitions(taken.collect());
+    OffsetCommitResponse::default().with_topics(vec![topic])
+}
