@@ -56,6 +56,22 @@ pub(crate) fn client(config: &ClientConfig, consumer: bool, name: String) -> Res
     Ok(Arc::new(Client::new(config, native, kind, Context { name })?))
 }
 
+unsafe extern "C" {
+    /// Of the file that is mended (`build.rs`).
+    fn kuroshio_wakeups(client: *mut sys::rd_kafka_t) -> i64;
+}
+
+/// Refers to the mended file, so that it is linked in place of the original.
+#[used]
+static MENDED: unsafe extern "C" fn(*mut sys::rd_kafka_t) -> i64 = kuroshio_wakeups;
+
+/// How often the threads of a client's brokers went round.
+#[cfg(test)]
+pub(crate) fn wakeups(client: &Handle) -> i64 {
+    // SAFETY: the client is alive; its list of brokers is read under its lock, the rest are atomics.
+    unsafe { kuroshio_wakeups(client.native_ptr()) }
+}
+
 /// Lets the groups of the mock cluster in this client begin with their first member, without the 3 seconds in
 /// which a broker waits for others.
 pub(crate) fn no_rebalance_delay<C: ClientContext>(client: &Client<C>) {

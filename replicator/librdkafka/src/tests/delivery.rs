@@ -178,3 +178,43 @@ fn an_engine_dropped_with_records_in_flight_leaves_cleanly() {
     });
     assert!(engine.in_flight_bytes() > 0);
 }
+
+/// A record that waits behind others in flight must not make librdkafka's thread look for it again and again.
+#[test]
+fn a_far_target_is_waited_for_without_a_busy_loop() {
+    const PART: usize = 200;
+    let pair = Pair::new(&[("t", 1)]);
+    let mut engine = pair.at_least_once();
+    engine.attach(vec![spec(0, "t", 0, 0)]).unwrap();
+    let mut facts = Vec::new();
+    let mut parts = (0..3).map(|part| write(&pair.source, "t", 0, &numbered(part * PART, PART)));
+    // The first lets librdkafka connect; then one is on its way, and the third waits for it.
+    parts.next();
+    haul_until(&mut engine, &mut facts, |facts| placed(facts, 0) == PART as u64);
+    pair.target
+        .mock()
+        .broker_round_trip_time(-1, Duration::from_secs(1))
+        .unwrap();
+    for count in [2 * PART, 3 * PART] {
+        parts.next();
+        haul_until(&mut engine, &mut facts, |facts| read_of(facts) == count as u64);
+    }
+    let before = native::wakeups(&engine.producer);
+    haul_until(&mut engine, &mut facts, |facts| {
+        placed(facts, 0) == 3 * PART as u64
+    });
+    let wakeups = native::wakeups(&engine.producer) - before;
+    assert!(wakeups < 1_000, "the threads went round {wakeups} times");
+}
+
+fn read_of(facts: &[Fact]) -> u64 {
+    let read = facts.iter().map(|fact| match fact {
+        Fact::Read(run) => run
+            .forwarded
+            .iter()
+            .map(|(from, to)| (to.0 - from.0) as u64)
+            .sum(),
+        _ => 0,
+    });
+    read.sum()
+}
