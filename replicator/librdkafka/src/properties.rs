@@ -114,23 +114,24 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// A quarter waits in the queue, a quarter is on its way (responses and what they become, see
-    /// [`FetchSize`](crate::fetch_size::FetchSize)), half is with the producer.
+    /// Three eighths wait in the queue, as much is on its way (responses and what they become, see
+    /// [`FetchSize`](crate::fetch_size::FetchSize)), a quarter is with the producer.
     ///
     /// librdkafka has one fetch under way per broker, so over a WAN the source gives at most the sum of one response per
-    /// broker in a round trip and what it takes to carry and unpack them: 5 MiB in about 90 ms are 57 MB/s on the
-    /// wire, which is what JSON in lz4 needs to come at 150 MB/s. The next fetch is sent when the queue is below its count:
-    /// were that less than what comes in a response, the round trip would begin late.
+    /// broker in a round trip and what it takes to carry and unpack them: 6.5 MiB in about 110 ms are 61 MB/s on the
+    /// wire, which is what JSON in lz4 needs to come at 165 MB/s. The next fetch is sent when the queue is below its count:
+    /// were that less than what comes in a response, the round trip would begin late. The producer needs less: what is
+    /// placed within some ten milliseconds.
     pub(crate) fn of(total: u64) -> Self {
         let total = total.max(MEMORY_MIN);
-        let quarter = total / 4;
+        let waits = total / 8 * 3;
         let fetch = (total / 16).clamp(1 << 20, 50 << 20);
         Self {
-            queued: quarter.min(2_000_000_000),
-            queued_count: (quarter / (QUEUED_OVERHEAD + 350)).clamp(1_000, 100_000),
+            queued: waits.min(2_000_000_000),
+            queued_count: (waits / (QUEUED_OVERHEAD + 350)).clamp(1_000, 100_000),
             fetch,
-            unpacked: quarter - fetch,
-            in_flight: total / 2,
+            unpacked: waits - fetch,
+            in_flight: total / 4,
         }
     }
 }
