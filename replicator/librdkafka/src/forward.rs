@@ -171,12 +171,17 @@ impl Librdkafka {
         }
     }
 
-    /// Closes the lane of a record that was not written, and tells of a refusal.
+    /// Closes the lane of a record that was not written, and tells of a refusal: the first one, but not necessarily the
+    /// first report. It goes like this: a batch is refused while more of its partition waits; librdkafka gives the transaction
+    /// up, drops what waits and reports that; then it reports the batch.
     fn failed(&mut self, slot: usize, offset: i64, code: Code) {
         let Some(lane) = self.lanes.at(slot) else { return };
         lane.open = false;
         let text = format!("record {} at {offset}: {code}", lane.source);
-        if let Delivering::Refused(why) = faults::delivering(code) {
+        if let Delivering::Refused(why) = faults::delivering(code)
+            && !lane.refused
+        {
+            lane.refused = true;
             self.told.push(Fact::Refused {
                 lane: lane.lane,
                 at: SourceOffset(offset),
@@ -259,21 +264,21 @@ impl Librdkafka {
         let Some(ticket) = self.in_flight.settle(delivery.ticket) else {
             return;
         };
-        // What belongs to a lane of before, or comes behind a refusal, says nothing of the present.
-        let current = self.lanes.back(ticket.slot, ticket.lane).is_some();
-        if delivery.code == Code::NONE && current {
-            self.lanes.put(
+        // What belongs to a lane of before says nothing of the present, nor does what was written of a closed one.
+        let open = self.lanes.back(ticket.slot, ticket.lane).map(|lane| lane.open);
+        match open {
+            Some(true) if delivery.code == Code::NONE => self.lanes.put(
                 ticket.slot,
                 ticket.offset,
                 delivery.offset,
                 ticket.bytes,
                 ticket.timestamp,
-            );
-        } else if current {
-            self.failed(ticket.slot, ticket.offset, delivery.code);
-        } else if delivery.code != Code::NONE {
-            self.transaction
-                .fail(&format!("a record was not written: {}", delivery.code));
+            ),
+            _ if delivery.code == Code::NONE => {}
+            Some(_) => self.failed(ticket.slot, ticket.offset, delivery.code),
+            None => self
+                .transaction
+                .fail(&format!("a record was not written: {}", delivery.code)),
         }
         // The message goes here, behind its report.
         drop(ticket.message);

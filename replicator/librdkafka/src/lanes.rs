@@ -22,6 +22,8 @@ pub(crate) struct LaneState {
     pub(crate) next: i64,
     /// Closed: something was refused or lost, so that nothing after it may be forwarded or told.
     pub(crate) open: bool,
+    /// A refusal was told.
+    pub(crate) refused: bool,
     /// Something of the open transaction, or of before it, is on the target or on its way.
     pub(crate) dirty: bool,
     /// Records that the producer holds.
@@ -69,6 +71,7 @@ impl Lanes {
             pinned,
             next: start.0,
             open: true,
+            refused: false,
             dirty: false,
             in_flight: 0,
             leaving: false,
@@ -104,8 +107,9 @@ impl Lanes {
             return;
         }
         for at in 0..self.slots.len() {
-            let gone =
-                |state: &LaneState| state.leaving && (state.in_flight == 0 || !state.open) && !state.touched;
+            let gone = |state: &LaneState| {
+                state.leaving && (state.in_flight == 0 || state.refused) && !state.touched
+            };
             if self.slots[at].as_ref().is_some_and(gone) {
                 self.slots[at] = None;
                 self.free.push(at);
@@ -154,9 +158,9 @@ impl Lanes {
         state.in_flight += 1;
     }
 
-    /// The lane of a record that the producer gave back, if it is still there, and open.
+    /// The lane of a record that the producer gave back, if it is still there.
     pub(crate) fn back(&mut self, slot: usize, lane: Lane) -> Option<&mut LaneState> {
-        let state = self.at(slot).filter(|state| state.open && state.lane == lane)?;
+        let state = self.at(slot).filter(|state| state.lane == lane)?;
         state.in_flight = state.in_flight.saturating_sub(1);
         Some(state)
     }

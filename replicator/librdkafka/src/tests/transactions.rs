@@ -173,6 +173,38 @@ fn a_refused_record_aborts_its_transaction() {
     assert!(read(&pair.target, "t", 0, 10).iter().map(born).eq(0..10));
 }
 
+/// What waits behind a refused batch is dropped, and reported before the batch: the refusal was not told, and the transaction was
+/// tried again and again.
+#[test]
+fn a_refusal_is_told_though_records_behind_it_were_dropped_before() {
+    const PART: usize = 100;
+    let pair = Pair::new(&[("t", 1)]);
+    let (mut engine, mut facts) = forwarding(&pair, PART);
+    haul_until(&mut engine, &mut facts, |facts| placed(facts, 0) == PART as u64);
+    let mock = pair.target.mock();
+    mock.broker_round_trip_time(-1, Duration::from_millis(500))
+        .unwrap();
+    mock.request_errors(Api::Produce, &[E::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    for part in 1..3 {
+        write(&pair.source, "t", 0, &numbered(part * PART, PART));
+        haul_until(&mut engine, &mut facts, |facts| {
+            let end = ((part + 1) * PART) as i64;
+            let to_end = |fact: &Fact| matches!(fact, Fact::Read(run) if run.next.0 == end);
+            facts.iter().any(to_end)
+        });
+    }
+    let ended = engine.commit(&commit(3 * PART as i64), &mut facts);
+    assert!(matches!(&ended, Ok(Ended::Aborted { .. })), "{ended:?}");
+    let refused: Vec<_> = facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Refused { at, .. } => Some(at.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [PART as i64]);
+}
+
 #[test]
 fn a_fenced_producer_says_so() {
     let pair = Pair::new(&[("t", 1)]);
