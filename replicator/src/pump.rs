@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, LaneSpec};
+use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
 use kuroshio_core::flow::{Delivery, Flow, Order, Pairing};
 use kuroshio_core::types::{Lane, Membership, Position, Time};
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ struct Pump<E, F> {
     engine: E,
     /// The engine is ready to move records.
     open: bool,
+    /// It has no memory for more: what it does not bring says nothing of the source.
+    full: bool,
     /// Before the next rebuild; grows until an engine opens.
     pause: Duration,
     facts: Vec<Fact>,
@@ -60,6 +62,7 @@ pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
         flow,
         engine,
         open: false,
+        full: false,
         pause: Duration::ZERO,
         facts: Vec::new(),
         pairings: HashMap::new(),
@@ -289,7 +292,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         let now = self.now();
         let wake = self.flow.next_wake().map_or(LOOP, |at| at.since(now)).min(LOOP);
         // With records in the open transaction, ask without waiting: nothing more means commit at once.
-        let eager = self.flow.is_eager();
+        let eager = self.flow.is_eager() && !self.full;
         let mut facts = std::mem::take(&mut self.facts);
         let reading = self.flow.may_read();
         let result = if reading {
@@ -298,21 +301,20 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         } else {
             self.engine
                 .settle(wake.min(Duration::from_millis(100)), &mut facts)
+                .map(|()| Hauled::Looked)
         };
+        self.full = matches!(result, Ok(Hauled::Full));
         let idle = !facts
             .iter()
             .any(|fact| matches!(fact, Fact::Read(run) if !run.forwarded.is_empty()));
         self.take_in(facts);
         let now = self.now();
-        if reading && idle {
+        if reading && idle && !self.full {
             self.flow.caught_up(now);
         } else {
             self.flow.tick(now);
         }
-        match result {
-            Ok(()) => Ok(()),
-            Err(fault) => self.mend(fault),
-        }
+        result.map_or_else(|fault| self.mend(fault), |_| Ok(()))
     }
 
     /// Tells the flow, and keeps the list for its memory.

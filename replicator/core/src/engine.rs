@@ -174,6 +174,15 @@ pub enum Ended {
     },
 }
 
+/// What came of a haul.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hauled {
+    /// Records were looked for; the facts tell which came, if any.
+    Looked,
+    /// Memory for records in flight is used up: none were looked for, there may be many.
+    Full,
+}
+
 /// A fault after which the engine cannot go on as it is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
@@ -206,8 +215,8 @@ pub trait Engine {
     fn detach(&mut self, lanes: &[Lane]) -> Result<(), EngineError>;
 
     /// Waits up to `wait` for records, forwards what came, and adds facts of all that happened. Returns
-    /// early when the waker is used, or when memory for records in flight is used up.
-    fn haul(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<(), EngineError>;
+    /// early when the waker is used. When memory for records in flight is used up, deliveries are waited for instead.
+    fn haul(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<Hauled, EngineError>;
 
     /// As `haul`, but reads nothing: only deliveries are waited for.
     fn settle(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<(), EngineError>;
@@ -219,7 +228,7 @@ pub trait Engine {
     /// sends the offsets, commits. Anything refused on the way aborts it.
     fn commit(&mut self, commit: &Commit, facts: &mut Vec<Fact>) -> Result<Ended, EngineError>;
 
-    /// Aborts the open transaction and drops everything in flight: no fact about it follows. Lanes that forwarded
+    /// Aborts the open transaction and drops everything in flight: nothing of it is told as placed. Lanes that forwarded
     /// anything in it are silent from then on: they are detached, and attached under other numbers.
     fn abort(&mut self) -> Result<(), EngineError>;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
+use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
 use kuroshio_core::types::Lane;
 
 use crate::faults;
@@ -325,12 +325,19 @@ impl Engine for Librdkafka {
         Ok(())
     }
 
-    fn haul(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<(), EngineError> {
+    fn haul(&mut self, mut wait: Duration, facts: &mut Vec<Fact>) -> Result<Hauled, EngineError> {
         self.alive()?;
         self.hear(Duration::ZERO);
+        let mut hauled = Hauled::Looked;
+        if self.in_flight.is_full() {
+            self.hear(wait);
+            wait = Duration::ZERO;
+        }
         if self.broken.is_none() {
-            if self.transaction.is_failed() || self.in_flight.is_full() {
+            if self.transaction.is_failed() {
                 self.hear(wait);
+            } else if self.in_flight.is_full() {
+                hauled = Hauled::Full;
             } else if matches!(self.transaction, Transaction::Closed) {
                 self.broken = Some(EngineError::Fatal(
                     "records were asked for outside a transaction".to_owned(),
@@ -345,7 +352,8 @@ impl Engine for Librdkafka {
         if let Err(error) = self.reassign(&stalled) {
             self.broken.get_or_insert(error);
         }
-        self.tell(facts)
+        self.tell(facts)?;
+        Ok(hauled)
     }
 
     fn settle(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<(), EngineError> {

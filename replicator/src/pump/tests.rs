@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
-use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
+use kuroshio_core::engine::{
+    Codec, Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec, PlacedRun, ReadRun,
+};
 use kuroshio_core::flow::{Assigned, Delivery, FlowSettings, Pairing};
 use kuroshio_core::origin::Forward;
 use kuroshio_core::slots::{Claims, SLOT_COUNT, Slot};
-use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
+use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TargetOffset, TopicPartition};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +21,8 @@ use crate::lanes::{FlowEnds, LaneDesk, PumpView};
 use crate::metrics::Metrics;
 use crate::pump::StoreErrand;
 use crate::status::{FlowStatus, Health};
+
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// For something that happens by itself.
 const WAIT: Duration = Duration::from_secs(30);
@@ -31,12 +35,31 @@ struct Seen {
     opens: AtomicU64,
     hauls: AtomicU64,
     attached: AtomicU64,
+    /// It has one record, and then no memory for more.
+    full: AtomicBool,
+    /// Milliseconds from that record to its commit.
+    held: AtomicU64,
 }
 
 /// An engine without records that holds its pump to the contract.
 struct Strict {
     seen: Arc<Seen>,
     transaction: bool,
+    /// The first lane, until its one record is forwarded.
+    lane: Option<Lane>,
+    forwarded: Option<Instant>,
+}
+
+fn one_record(lane: Lane) -> ReadRun {
+    ReadRun {
+        lane,
+        first: SourceOffset(0),
+        next: SourceOffset(1),
+        forwarded: vec![(SourceOffset(0), SourceOffset(1))],
+        skipped: Vec::new(),
+        bytes: 1,
+        leader_epoch: None,
+    }
 }
 
 impl Strict {
@@ -54,6 +77,7 @@ impl Engine for Strict {
 
     fn attach(&mut self, lanes: Vec<LaneSpec>) -> Result<(), EngineError> {
         self.seen.attached.fetch_add(lanes.len() as u64, Ordering::SeqCst);
+        self.lane = lanes.first().map(|spec| spec.lane);
         Ok(())
     }
 
@@ -61,13 +85,28 @@ impl Engine for Strict {
         Ok(())
     }
 
-    fn haul(&mut self, wait: Duration, _: &mut Vec<Fact>) -> Result<(), EngineError> {
+    fn haul(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<Hauled, EngineError> {
         if !self.transaction {
             return Err(Self::outside("haul"));
         }
         self.seen.hauls.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(wait.min(Duration::from_millis(1)));
-        Ok(())
+        if !self.seen.full.load(Ordering::SeqCst) {
+            return Ok(Hauled::Looked);
+        }
+        if let Some(lane) = self.lane.take() {
+            self.forwarded = Some(Instant::now());
+            facts.push(Fact::Read(one_record(lane)));
+            facts.push(Fact::Placed(PlacedRun {
+                lane,
+                first: SourceOffset(0),
+                base: TargetOffset(0),
+                count: 1,
+                bytes: 1,
+                oldest_timestamp: None,
+            }));
+        }
+        Ok(Hauled::Full)
     }
 
     fn settle(&mut self, wait: Duration, _: &mut Vec<Fact>) -> Result<(), EngineError> {
@@ -85,6 +124,10 @@ impl Engine for Strict {
     fn commit(&mut self, _: &Commit, _: &mut Vec<Fact>) -> Result<Ended, EngineError> {
         if !std::mem::take(&mut self.transaction) {
             return Err(Self::outside("commit"));
+        }
+        if let Some(forwarded) = self.forwarded.take() {
+            let held = u64::try_from(forwarded.elapsed().as_millis()).unwrap();
+            self.seen.held.store(held.max(1), Ordering::SeqCst);
         }
         Ok(Ended::Committed)
     }
@@ -131,7 +174,7 @@ fn bench() -> Bench {
         name: Arc::clone(&name),
         settings: FlowSettings {
             delivery: Delivery::ExactlyOnce,
-            commit_interval: Duration::from_millis(100),
+            commit_interval: INTERVAL,
             commit_bytes: 1 << 20,
             hold_limit: Duration::from_secs(5),
         },
@@ -139,6 +182,8 @@ fn bench() -> Bench {
             Ok(Strict {
                 seen: Arc::clone(&built),
                 transaction: false,
+                lane: None,
+                forwarded: None,
             })
         },
         news: news_heard,
@@ -264,6 +309,29 @@ fn a_busy_clerk_holds_up_neither_the_engine_nor_a_join() {
         asked.extend(lanes.iter().map(|(_, pairing)| pairing.source.partition));
     }
     assert_eq!(asked, BTreeSet::from([1, 2, 3]));
+    bench.tell(News::Stop);
+    bench.ended.recv_timeout(WAIT).unwrap().unwrap();
+}
+
+/// An engine whose memory was used up brought no records; the pump took that for the end of the source and committed at
+/// once: whatever `commit_interval` said, a transaction of a backlog held what fits the memory.
+#[test]
+fn an_engine_without_memory_has_not_caught_up() {
+    let mut bench = bench();
+    bench.seen.full.store(true, Ordering::SeqCst);
+    bench.seen.ready.store(true, Ordering::SeqCst);
+    bench.take_join();
+    bench.assign(1);
+    bench.catalog(1);
+    let (lanes, _) = bench.opens.blocking_recv().unwrap();
+    let start = Position {
+        offset: SourceOffset(0),
+        leader_epoch: None,
+    };
+    bench.tell(News::Opened(lanes[0].0, start));
+    bench.until("a commit", |seen| seen.held.load(Ordering::SeqCst) > 0);
+    let held = Duration::from_millis(bench.seen.held.load(Ordering::SeqCst));
+    assert!(held >= INTERVAL, "committed after {held:?}");
     bench.tell(News::Stop);
     bench.ended.recv_timeout(WAIT).unwrap().unwrap();
 }

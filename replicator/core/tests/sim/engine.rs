@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, LaneSpec, PlacedRun, Refusal};
+use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec, PlacedRun, Refusal};
 use kuroshio_core::flow::Delivery;
 use kuroshio_core::types::{Lane, SourceOffset, TargetOffset, TopicPartition};
 
@@ -395,7 +395,11 @@ impl Engine for SimEngine {
         Ok(())
     }
 
-    fn haul(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<(), EngineError> {
+    fn haul(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<Hauled, EngineError> {
+        if self.net.borrow_mut().mishap(40) {
+            self.settle(wait, facts)?;
+            return Ok(Hauled::Full);
+        }
         let lanes: Vec<Lane> = self.lanes.keys().copied().collect();
         for lane in lanes {
             if self.net.borrow_mut().rng.u8(0..4) > 0 {
@@ -407,7 +411,7 @@ impl Engine for SimEngine {
             self.net.borrow_mut().saw("rebuild");
             self.trouble = Some(EngineError::Rebuild("a client died".into()));
         }
-        self.settle(wait, facts)
+        self.settle(wait, facts).map(|()| Hauled::Looked)
     }
 
     fn settle(&mut self, _wait: Duration, facts: &mut Vec<Fact>) -> Result<(), EngineError> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
+use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
 use kuroshio_core::flow::{Assigned, Flow, FlowSettings, Order, Pairing, Quarantine};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::slots::{Assignment, Claims};
@@ -405,14 +405,16 @@ impl Pump {
         let result = if reading {
             self.engine.haul(Duration::ZERO, &mut facts)
         } else {
-            self.engine.settle(Duration::ZERO, &mut facts)
+            let settled = self.engine.settle(Duration::ZERO, &mut facts);
+            settled.map(|()| Hauled::Looked)
         };
+        let full = matches!(result, Ok(Hauled::Full));
         let idle = !facts
             .iter()
             .any(|fact| matches!(fact, Fact::Read(run) if !run.forwarded.is_empty()));
         self.take_in(&facts);
         let now = self.now();
-        if reading && idle {
+        if reading && idle && !full {
             self.flow.caught_up(now);
         } else {
             self.flow.tick(now);
