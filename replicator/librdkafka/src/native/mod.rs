@@ -56,14 +56,17 @@ pub(crate) fn client(config: &ClientConfig, consumer: bool, name: String) -> Res
     Ok(Arc::new(Client::new(config, native, kind, Context { name })?))
 }
 
+// Of the files that are mended (`build.rs`).
 unsafe extern "C" {
-    /// Of the file that is mended (`build.rs`).
     fn kuroshio_wakeups(client: *mut sys::rd_kafka_t) -> i64;
+    fn kuroshio_mended_txnmgr();
 }
 
-/// Refers to the mended file, so that it is linked in place of the original.
+/// Refer to the mended files, so that they are linked in place of the originals.
 #[used]
-static MENDED: unsafe extern "C" fn(*mut sys::rd_kafka_t) -> i64 = kuroshio_wakeups;
+static BROKER: unsafe extern "C" fn(*mut sys::rd_kafka_t) -> i64 = kuroshio_wakeups;
+#[used]
+static TXNMGR: unsafe extern "C" fn() = kuroshio_mended_txnmgr;
 
 /// How often the threads of a client's brokers went round.
 #[cfg(test)]
