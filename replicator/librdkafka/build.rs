@@ -5,14 +5,13 @@ use std::{env, fs};
 
 /// A file of librdkafka that is compiled anew with one change. It takes the place of the original: the linker looks into
 /// an archive only for what is not defined yet, and ours comes first. (If it did not, symbols would be defined twice,
-/// which is an error.)
+/// which is an error.) Our own code refers to a function `kuroshio_mended_<name>` at its end, so that it is linked.
 struct Mend {
-    file: &'static str,
+    /// Its name without `.c`.
+    name: &'static str,
     /// What must be there, once.
     before: &'static str,
     after: &'static str,
-    /// Added at the end: what our own code refers to, so that the file is linked.
-    more: &'static str,
 }
 
 /// An idempotent producer sends nothing of a partition while `RD_KAFKA_IDEMP_MAX_INFLIGHT` (5) of its messages are in flight.
@@ -21,33 +20,21 @@ struct Mend {
 /// target 70 ms away cost 0.9 of a core for 26,000 records per second. The response wakes the thread by itself; 10 ms is for what else
 /// might end the wait.
 const BUSY_WAIT: Mend = Mend {
-    file: "rdkafka_broker.c",
+    name: "rdkafka_broker",
     before: "                rd_kafka_set_next_wakeup(&ret_next_wakeup, this_next_wakeup);\n",
     after: "                if (rd_kafka_is_idempotent(rkb->rkb_rk) &&
                     rd_atomic32_get(&rktp->rktp_msgs_inflight) >= RD_KAFKA_IDEMP_MAX_INFLIGHT &&
                     this_next_wakeup < now + 10 * 1000)
                         this_next_wakeup = now + 10 * 1000;
                 rd_kafka_set_next_wakeup(&ret_next_wakeup, this_next_wakeup);\n",
-    more: "
-int64_t kuroshio_wakeups(rd_kafka_t *rk) {
-        rd_kafka_broker_t *rkb;
-        int64_t wakeups = 0;
-        rd_kafka_rdlock(rk);
-        TAILQ_FOREACH(rkb, &rk->rk_brokers, rkb_link)
-                wakeups += rd_atomic64_get(&rkb->rkb_c.wakeups);
-        rd_kafka_rdunlock(rk);
-        return wakeups;
-}
-",
 };
 
 /// A transaction right after another is told CONCURRENT_TRANSACTIONS until the markers of the first are written, and librdkafka
 /// asks again after 20 ms, whatever `retry.backoff.ms` says: with 24 partitions nearly every transaction paid them.
 const CONCURRENT: Mend = Mend {
-    file: "rdkafka_txnmgr.c",
+    name: "rdkafka_txnmgr",
     before: "                                retry_backoff_ms = 20;\n",
     after: "                                retry_backoff_ms = rk->rk_conf.retry_backoff_ms;\n",
-    more: "void kuroshio_mended_txnmgr(void) {}\n",
 };
 
 fn main() -> Result<(), String> {
@@ -85,18 +72,18 @@ fn libraries(root: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn mended(sources: &Path, mend: &Mend) -> Result<PathBuf, String> {
-    let original = sources.join(mend.file);
+    let Mend { name, before, after } = mend;
+    let original = sources.join(format!("{name}.c"));
     let text = fs::read_to_string(&original).map_err(|why| format!("{}: {why}", original.display()))?;
-    let found = text.matches(mend.before).count();
+    let found = text.matches(before).count();
     if found != 1 {
         return Err(format!(
-            "{} of this librdkafka has what is to be mended {found} times: see whether it still is to be",
-            mend.file
+            "{name}.c of this librdkafka has what is to be mended {found} times: see whether it still is to be"
         ));
     }
     let out = env::var_os("OUT_DIR").ok_or("no OUT_DIR")?;
-    let file = Path::new(&out).join(mend.file);
-    let text = text.replace(mend.before, mend.after) + mend.more;
+    let file = Path::new(&out).join(format!("{name}.c"));
+    let text = text.replace(before, after) + &format!("void kuroshio_mended_{name}(void) {{}}\n");
     fs::write(&file, text).map_err(|why| format!("{}: {why}", file.display()))?;
     Ok(file)
 }

@@ -266,17 +266,17 @@ impl Librdkafka {
         };
         // What belongs to a lane of before says nothing of the present, nor does what was written of a closed one.
         let open = self.lanes.back(ticket.slot, ticket.lane).map(|lane| lane.open);
-        match open {
-            Some(true) if delivery.code == Code::NONE => self.lanes.put(
+        match (delivery.code == Code::NONE, open) {
+            (true, Some(true)) => self.lanes.put(
                 ticket.slot,
                 ticket.offset,
                 delivery.offset,
                 ticket.bytes,
                 ticket.timestamp,
             ),
-            _ if delivery.code == Code::NONE => {}
-            Some(_) => self.failed(ticket.slot, ticket.offset, delivery.code),
-            None => self
+            (true, _) => {}
+            (false, Some(_)) => self.failed(ticket.slot, ticket.offset, delivery.code),
+            (false, None) => self
                 .transaction
                 .fail(&format!("a record was not written: {}", delivery.code)),
         }

@@ -107,9 +107,7 @@ impl Lanes {
             return;
         }
         for at in 0..self.slots.len() {
-            let gone = |state: &LaneState| {
-                state.leaving && (state.in_flight == 0 || state.refused) && !state.touched
-            };
+            let gone = |state: &LaneState| state.leaving && state.in_flight == 0 && !state.touched;
             if self.slots[at].as_ref().is_some_and(gone) {
                 self.slots[at] = None;
                 self.free.push(at);

@@ -197,6 +197,15 @@ fn haul_until(engine: &mut Librdkafka, facts: &mut Vec<Fact>, done: impl Fn(&[Fa
     }
 }
 
+/// Whether a lane was read up to the offset before `end`.
+fn read_to(end: usize) -> impl Fn(&[Fact]) -> bool {
+    move |facts| {
+        facts
+            .iter()
+            .any(|fact| matches!(fact, Fact::Read(run) if run.next.0 == end as i64))
+    }
+}
+
 /// Records placed of a lane, checking that runs follow each other on both sides.
 fn placed(facts: &[Fact], lane: u32) -> u64 {
     facts

@@ -14,6 +14,17 @@ void kuroshio_received(rd_kafka_t *rk, int64_t *bytes, int32_t *brokers) {
         *brokers = rd_atomic32_get(&rk->rk_broker_up_cnt);
 }
 
+/* How often the threads of all brokers went round; for tests. */
+int64_t kuroshio_wakeups(rd_kafka_t *rk) {
+        rd_kafka_broker_t *rkb;
+        int64_t wakeups = 0;
+        rd_kafka_rdlock(rk);
+        TAILQ_FOREACH(rkb, &rk->rk_brokers, rkb_link)
+                wakeups += rd_atomic64_get(&rkb->rkb_c.wakeups);
+        rd_kafka_rdunlock(rk);
+        return wakeups;
+}
+
 void kuroshio_queued(rd_kafka_queue_t *queue, uint64_t *count, uint64_t *bytes) {
         *count = (uint64_t)rd_kafka_q_len(queue->rkqu_q);
         *bytes = rd_kafka_q_size(queue->rkqu_q);

@@ -9,6 +9,15 @@ unsafe extern "C" {
     fn kuroshio_received(client: *mut sys::rd_kafka_t, bytes: *mut i64, brokers: *mut i32);
     fn kuroshio_queued(queue: *mut sys::rd_kafka_queue_t, count: *mut u64, bytes: *mut u64);
     fn kuroshio_limit_fetches(client: *mut sys::rd_kafka_t, bytes: i32);
+    #[cfg(test)]
+    fn kuroshio_wakeups(client: *mut sys::rd_kafka_t) -> i64;
+}
+
+/// How often the threads of a client's brokers went round.
+#[cfg(test)]
+pub(crate) fn wakeups(client: &Handle) -> i64 {
+    // SAFETY: the client is alive; its list of brokers is read under its lock, the rest are atomics.
+    unsafe { kuroshio_wakeups(client.native_ptr()) }
 }
 
 /// Bytes received from all brokers since the client was made, and the number of brokers connected, at least 1.

@@ -26,6 +26,8 @@ use rdkafka_sys as sys;
 
 pub(crate) use codes::{Code, Failure};
 pub(crate) use events::{Delivery, Event, next_event};
+#[cfg(test)]
+pub(crate) use fetch::wakeups;
 pub(crate) use fetch::{limit_fetches, queued, received};
 pub(crate) use message::{Consumed, consume};
 pub(crate) use offsets::{PartitionList, assign, high_watermark, unassign};
@@ -58,22 +60,13 @@ pub(crate) fn client(config: &ClientConfig, consumer: bool, name: String) -> Res
 
 // Of the files that are mended (`build.rs`).
 unsafe extern "C" {
-    fn kuroshio_wakeups(client: *mut sys::rd_kafka_t) -> i64;
-    fn kuroshio_mended_txnmgr();
+    fn kuroshio_mended_rdkafka_broker();
+    fn kuroshio_mended_rdkafka_txnmgr();
 }
 
-/// Refer to the mended files, so that they are linked in place of the originals.
+/// Refers to the mended files, so that they are linked in place of the originals.
 #[used]
-static BROKER: unsafe extern "C" fn(*mut sys::rd_kafka_t) -> i64 = kuroshio_wakeups;
-#[used]
-static TXNMGR: unsafe extern "C" fn() = kuroshio_mended_txnmgr;
-
-/// How often the threads of a client's brokers went round.
-#[cfg(test)]
-pub(crate) fn wakeups(client: &Handle) -> i64 {
-    // SAFETY: the client is alive; its list of brokers is read under its lock, the rest are atomics.
-    unsafe { kuroshio_wakeups(client.native_ptr()) }
-}
+static MENDED: [unsafe extern "C" fn(); 2] = [kuroshio_mended_rdkafka_broker, kuroshio_mended_rdkafka_txnmgr];
 
 /// Lets the groups of the mock cluster in this client begin with their first member, without the 3 seconds in
 /// which a broker waits for others.

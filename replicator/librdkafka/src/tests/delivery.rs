@@ -195,9 +195,9 @@ fn a_far_target_is_waited_for_without_a_busy_loop() {
         .mock()
         .broker_round_trip_time(-1, Duration::from_secs(1))
         .unwrap();
-    for count in [2 * PART, 3 * PART] {
+    for end in [2 * PART, 3 * PART] {
         parts.next();
-        haul_until(&mut engine, &mut facts, |facts| read_of(facts) == count as u64);
+        haul_until(&mut engine, &mut facts, read_to(end));
     }
     let before = native::wakeups(&engine.producer);
     haul_until(&mut engine, &mut facts, |facts| {
@@ -205,16 +205,4 @@ fn a_far_target_is_waited_for_without_a_busy_loop() {
     });
     let wakeups = native::wakeups(&engine.producer) - before;
     assert!(wakeups < 1_000, "the threads went round {wakeups} times");
-}
-
-fn read_of(facts: &[Fact]) -> u64 {
-    let read = facts.iter().map(|fact| match fact {
-        Fact::Read(run) => run
-            .forwarded
-            .iter()
-            .map(|(from, to)| (to.0 - from.0) as u64)
-            .sum(),
-        _ => 0,
-    });
-    read.sum()
 }
