@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::pump::StoreErrand;
 use crate::status::{FlowStatus, Health};
 
+/// The pump's `commit_interval`.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// For something that happens by itself.
@@ -260,6 +261,21 @@ impl Bench {
         }));
     }
 
+    /// Opens the first lane that is asked for, at the beginning of its log.
+    fn open_first(&mut self) {
+        let (lanes, _) = self.opens.blocking_recv().unwrap();
+        let start = Position {
+            offset: SourceOffset(0),
+            leader_epoch: None,
+        };
+        self.tell(News::Opened(lanes[0].0, start));
+    }
+
+    fn end(self) {
+        self.tell(News::Stop);
+        self.ended.recv_timeout(WAIT).unwrap().unwrap();
+    }
+
     /// The routes select so many partitions.
     fn catalog(&self, partitions: i32) {
         let pairing = |partition| Pairing {
@@ -280,12 +296,7 @@ fn a_busy_clerk_holds_up_neither_the_engine_nor_a_join() {
     bench.take_join();
     bench.assign(1);
     bench.catalog(1);
-    let (lanes, _) = bench.opens.blocking_recv().unwrap();
-    let start = Position {
-        offset: SourceOffset(0),
-        leader_epoch: None,
-    };
-    bench.tell(News::Opened(lanes[0].0, start));
+    bench.open_first();
     for partitions in 2..=4 {
         bench.catalog(partitions);
     }
@@ -309,8 +320,7 @@ fn a_busy_clerk_holds_up_neither_the_engine_nor_a_join() {
         asked.extend(lanes.iter().map(|(_, pairing)| pairing.source.partition));
     }
     assert_eq!(asked, BTreeSet::from([1, 2, 3]));
-    bench.tell(News::Stop);
-    bench.ended.recv_timeout(WAIT).unwrap().unwrap();
+    bench.end();
 }
 
 /// An engine whose memory was used up brought no records; the pump took that for the end of the source and committed at
@@ -323,15 +333,9 @@ fn an_engine_without_memory_has_not_caught_up() {
     bench.take_join();
     bench.assign(1);
     bench.catalog(1);
-    let (lanes, _) = bench.opens.blocking_recv().unwrap();
-    let start = Position {
-        offset: SourceOffset(0),
-        leader_epoch: None,
-    };
-    bench.tell(News::Opened(lanes[0].0, start));
+    bench.open_first();
     bench.until("a commit", |seen| seen.held.load(Ordering::SeqCst) > 0);
     let held = Duration::from_millis(bench.seen.held.load(Ordering::SeqCst));
     assert!(held >= INTERVAL, "committed after {held:?}");
-    bench.tell(News::Stop);
-    bench.ended.recv_timeout(WAIT).unwrap().unwrap();
+    bench.end();
 }

@@ -108,6 +108,15 @@ impl Peer {
         self.answer(&asked, &offer(limits)).await;
     }
 
+    /// Is asked for a group's coordinator, which is `broker`, with id 1, and where that is.
+    pub(crate) async fn coordinate(&mut self, broker: &Broker) {
+        let asked = self.next::<FindCoordinatorRequest>().await;
+        self.answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
+            .await;
+        let asked = self.next::<MetadataRequest>().await;
+        self.answer(&asked, &broker.metadata()).await;
+    }
+
     pub(crate) async fn gone(&mut self) -> bool {
         matches!(
             timeout(Duration::from_secs(5), self.0.read(&mut [0])).await,

@@ -20,6 +20,14 @@ fn membership(generation: i32) -> Membership {
     }
 }
 
+fn one() -> GroupOffset {
+    GroupOffset {
+        offset: 1,
+        leader_epoch: None,
+        metadata: "".into(),
+    }
+}
+
 #[tokio::test]
 async fn not_coordinator_leads_to_the_new_one() {
     let (old, new) = (Broker::start().await, Broker::start().await);
@@ -68,11 +76,7 @@ async fn positions_are_not_read_without_require_stable() {
         let script = async {
             let mut peer = broker.accept().await;
             peer.negotiate(&[(ApiKey::OffsetFetch, 6)]).await;
-            let asked = peer.next::<FindCoordinatorRequest>().await;
-            peer.answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
-                .await;
-            let asked = peer.next::<MetadataRequest>().await;
-            peer.answer(&asked, &broker.metadata()).await;
+            peer.coordinate(&broker).await;
             if embedded {
                 let asked = peer.next::<OffsetFetchRequest>().await;
                 peer.answer(&asked, &stored(Some(0))).await;
@@ -107,11 +111,7 @@ async fn unstable_positions_are_told_and_not_waited_for() {
     let partition = TopicPartition::new("t", 0);
     let script = async {
         let mut peer = broker.serve().await;
-        let asked = peer.next::<FindCoordinatorRequest>().await;
-        peer.answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
-            .await;
-        let asked = peer.next::<MetadataRequest>().await;
-        peer.answer(&asked, &broker.metadata()).await;
+        peer.coordinate(&broker).await;
         let asked = peer.next::<OffsetFetchRequest>().await;
         assert!(asked.request.require_stable && asked.version == 7);
         peer.answer(&asked, &stored(Some(KafkaCode::UnstableOffsetCommit.code())))
@@ -141,12 +141,7 @@ async fn a_join_that_is_given_up_does_not_hold_up_what_follows() {
     };
     let script = async {
         let mut control = broker.serve().await;
-        let asked = control.next::<FindCoordinatorRequest>().await;
-        control
-            .answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
-            .await;
-        let asked = control.next::<MetadataRequest>().await;
-        control.answer(&asked, &broker.metadata()).await;
+        control.coordinate(&broker).await;
         let mut group = broker.serve().await;
         let asked = group.next::<JoinGroupRequest>().await;
         assert_eq!(
@@ -186,12 +181,7 @@ async fn a_join_that_is_given_up_does_not_hold_up_what_follows() {
 async fn a_member_never_commits_unfenced() {
     let broker = Broker::start().await;
     let cluster = broker.cluster(|_| {});
-    let offset = GroupOffset {
-        offset: 1,
-        leader_epoch: None,
-        metadata: "".into(),
-    };
-    let offsets = [(TopicPartition::new("t", 0), offset)];
+    let offsets = [(TopicPartition::new("t", 0), one())];
     let nameless = Membership {
         member: "".into(),
         ..membership(1)
@@ -215,21 +205,12 @@ async fn a_member_never_commits_unfenced() {
 async fn many_positions_are_committed_in_several_requests() {
     let broker = Broker::start().await;
     let cluster = broker.cluster(|_| {});
-    let offset = GroupOffset {
-        offset: 1,
-        leader_epoch: None,
-        metadata: "".into(),
-    };
     let offsets: Vec<_> = (0..2_500)
-        .map(|partition| (TopicPartition::new("t", partition), offset.clone()))
+        .map(|partition| (TopicPartition::new("t", partition), one()))
         .collect();
     let script = async {
         let mut peer = broker.serve().await;
-        let asked = peer.next::<FindCoordinatorRequest>().await;
-        peer.answer(&asked, &FindCoordinatorResponse::default().with_node_id(1.into()))
-            .await;
-        let asked = peer.next::<MetadataRequest>().await;
-        peer.answer(&asked, &broker.metadata()).await;
+        peer.coordinate(&broker).await;
         let mut sizes = Vec::new();
         while sizes.iter().sum::<usize>() < 2_500 {
             let asked = peer.next::<OffsetCommitRequest>().await;
