@@ -60,7 +60,7 @@ pub(crate) fn is_data(topic: &str) -> bool {
 }
 
 /// What lies between the regions, and who sits where.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub(crate) struct Between {
     /// Milliseconds to the far cluster and back.
     pub(crate) round_trip: u64,
@@ -195,61 +195,72 @@ pub(crate) async fn run(
     progress: &Progress,
 ) -> Result<()> {
     let asked = cli.carriers();
-    let mut runs = Vec::new();
     for backlog in Backlog::ALL {
+        let mut wanted = Vec::new();
         for (between, backlogs, carriers) in cases() {
-            let carriers = carriers.into_iter().filter(|carrier| asked.contains(carrier));
             if backlogs.contains(&backlog) {
-                runs.extend(carriers.map(|carrier| (carrier, backlog, between)));
+                let carriers = carriers.into_iter().filter(|carrier| asked.contains(carrier));
+                wanted.extend(carriers.map(|carrier| (carrier, between)));
             }
         }
-    }
-    let known = |store: &Store, (carrier, backlog, between): (Carrier, Backlog, Between)| {
-        find(&store.results.wan, carrier, backlog, between).is_some()
-    };
-    runs.retain(|run| !(cli.resume && known(store, *run)));
-    let mut full: Option<(Backlog, Full)> = None;
-    for (carrier, backlog, between) in runs {
-        let case = measure::Case {
+        let known = |(carrier, between): &(Carrier, Between)| {
+            find(&store.results.wan, *carrier, backlog, *between).is_some()
+        };
+        wanted.retain(|run| !(cli.resume && known(run)));
+        let case = |(carrier, between)| measure::Case {
             carrier,
             backlog,
             between,
             invocation: store.invocation,
         };
-        let there = match full.take().filter(|(there, _)| *there == backlog) {
-            Some((_, there)) => there,
-            None => {
-                let there = fill(clusters, backlog, progress).await?;
-                // Brokers still write, and have yet to compile what a haul makes them do: this run does not count.
-                let between = DELAYS[0];
-                measure::run(clusters, &measure::Case { between, ..case }, &there, progress).await?;
-                there
-            }
-        };
-        let what = format!("{between}, {}, {}", backlog.title(), carrier.title());
-        progress.say(&what);
-        let run = measure::run(clusters, &case, &there, progress).await;
-        let run = run.with_context(|| what.clone())?;
-        progress.done(&format!(
-            "{what}: {:.1} MB/s, {:.1} on the link, {:.2} s CPU in {:.1} s, {} MiB, first after {:.2} s{}",
-            run.mb_per_second(),
-            run.wire_mb_per_second(),
-            run.cpu_seconds,
-            run.seconds,
-            run.peak_rss_bytes >> 20,
-            run.start_seconds,
-            run.exact
-                .map_or(String::new(), |exact| format!(", exact: {exact}")),
-        ));
-        store
-            .results
-            .wan
-            .retain(|kept| !kept.is(carrier, backlog, between));
-        store.results.wan.push(run);
-        store.save()?;
-        full = Some((backlog, there));
+        let wanted: Vec<_> = wanted.into_iter().map(case).collect();
+        let Some(first) = wanted.first() else { continue };
+        let full = fill(clusters, backlog, progress).await?;
+        // Brokers still write, and have yet to compile what a haul makes them do: this run does not count.
+        let between = DELAYS[0];
+        measure::run(clusters, &measure::Case { between, ..*first }, &full, progress).await?;
+        for case in &wanted {
+            one(clusters, case, &full, store, progress).await?;
+        }
     }
     Ok(())
+}
+
+/// Measures one case, and keeps what was found.
+async fn one(
+    clusters: &Clusters,
+    case: &measure::Case,
+    full: &Full,
+    store: &mut Store,
+    progress: &Progress,
+) -> Result<()> {
+    let measure::Case {
+        carrier,
+        backlog,
+        between,
+        ..
+    } = *case;
+    let what = format!("{between}, {}, {}", backlog.title(), carrier.title());
+    progress.say(&what);
+    let run = measure::run(clusters, case, full, progress).await;
+    let run = run.with_context(|| what.clone())?;
+    progress.done(&format!(
+        "{what}: {:.1} MB/s, {:.1} on the link, {:.2} s CPU in {:.1} s, {} MiB, first after {:.2} s{}",
+        run.mb_per_second(),
+        run.wire_mb_per_second(),
+        run.cpu_seconds,
+        run.seconds,
+        run.peak_rss_bytes >> 20,
+        run.start_seconds,
+        run.exact
+            .map_or(String::new(), |exact| format!(", exact: {exact}")),
+    ));
+    store
+        .results
+        .wan
+        .retain(|kept| !kept.is(carrier, backlog, between));
+    store.results.wan.push(run);
+    store.save()
 }
 
 /// Puts a backlog on the source, in place of any other.

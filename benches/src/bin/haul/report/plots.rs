@@ -14,8 +14,8 @@ const WIDTH: f64 = 860.0;
 /// Where bars begin and end; their names stand before, their values behind.
 pub(super) const LEFT: f64 = 230.0;
 pub(super) const RIGHT: f64 = 760.0;
-pub(super) const ROW: f64 = 22.0;
-pub(super) const TITLE: f64 = 34.0;
+const ROW: f64 = 22.0;
+const TITLE: f64 = 34.0;
 const GAP: f64 = 16.0;
 const DARK: &str = "#24292f";
 
@@ -54,7 +54,7 @@ pub(super) fn color(carrier: Option<Carrier>) -> &'static str {
 /// A drawing that grows downwards.
 pub(super) struct Drawing {
     body: String,
-    pub(super) y: f64,
+    y: f64,
 }
 
 impl Drawing {
@@ -65,6 +65,18 @@ impl Drawing {
         };
         drawing.text(12.0, 17, "start", title)?;
         Ok(drawing)
+    }
+
+    /// Begins a panel.
+    pub(super) fn panel(&mut self, title: &str) -> Result<()> {
+        self.y += TITLE;
+        self.text(12.0, 14, "start", title)
+    }
+
+    /// Begins a row.
+    pub(super) fn row(&mut self, name: &str) -> Result<()> {
+        self.y += ROW;
+        self.text(LEFT - 8.0, 13, "end", name)
     }
 
     /// A line of text on the present row.
@@ -109,12 +121,10 @@ fn bars(results: &Results, title: &str, of: fn(&Figures) -> Spread) -> Result<St
         if rows.is_empty() {
             continue;
         }
-        drawing.y += TITLE;
-        drawing.text(12.0, 14, "start", data.title())?;
+        drawing.panel(data.title())?;
         for (carrier, spread) in rows {
-            drawing.y += ROW;
+            drawing.row(carrier.title())?;
             let x = |value: f64| LEFT + (RIGHT - LEFT) * value / most;
-            drawing.text(LEFT - 8.0, 13, "end", carrier.title())?;
             drawing.rect(LEFT, x(spread.median) - LEFT, 15.0, color(Some(carrier)))?;
             drawing.rect(x(spread.min), (x(spread.max) - x(spread.min)).max(1.0), 2.0, DARK)?;
             drawing.text(x(spread.max) + 6.0, 12, "start", &number(spread.median))?;
@@ -136,15 +146,8 @@ pub(super) fn latency(results: &Results) -> Result<String> {
     let x = |ms: f64| LEFT + (RIGHT - LEFT) * (ms.max(least) / least).ln() / (most / least).ln();
     let rates: BTreeSet<u32> = all.iter().map(|latency| latency.rate).collect();
     for rate in rates {
-        drawing.y += TITLE;
-        drawing.text(
-            12.0,
-            14,
-            "start",
-            &format!("{} records/s", number(f64::from(rate))),
-        )?;
+        drawing.panel(&format!("{} records/s", number(f64::from(rate))))?;
         for latency in all.iter().filter(|latency| latency.rate == rate) {
-            drawing.y += ROW;
             range(&mut drawing, latency, x)?;
         }
     }
@@ -155,7 +158,7 @@ fn range(drawing: &mut Drawing, latency: &Latency, x: impl Fn(f64) -> f64) -> Re
     let color = color(latency.carrier);
     let title = latency.carrier.map_or("the source itself", Carrier::title);
     let (p50, p99, p999) = (x(latency.p50_ms), x(latency.p99_ms), x(latency.p999_ms));
-    drawing.text(LEFT - 8.0, 13, "end", title)?;
+    drawing.row(title)?;
     drawing.rect(p50, p999 - p50, 2.0, color)?;
     drawing.rect(p50, p99 - p50, 6.0, color)?;
     drawing.rect(p999, 2.0, 12.0, color)?;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use super::figures::number;
-use super::plots::{Drawing, LEFT, RIGHT, ROW, TITLE, color};
+use super::plots::{Drawing, LEFT, RIGHT, color};
 use crate::carriers::Carrier;
 use crate::results::Results;
 use crate::wan::{Backlog, Between, DELAYS, WanRun, find};
@@ -102,15 +102,13 @@ pub(super) fn plot(results: &Results) -> Result<String> {
     };
     for backlog in Backlog::ALL {
         for between in DELAYS {
-            drawing.y += TITLE;
-            drawing.text(12.0, 14, "start", &format!("{}, {between}", backlog.title()))?;
+            drawing.panel(&format!("{}, {between}", backlog.title()))?;
             for carrier in carriers(results) {
                 let Some(run) = find(&results.wan, carrier, backlog, between) else {
                     continue;
                 };
-                drawing.y += ROW;
+                drawing.row(carrier.title())?;
                 let width = (RIGHT - LEFT) * run.mb_per_second() / most(backlog);
-                drawing.text(LEFT - 8.0, 13, "end", carrier.title())?;
                 drawing.rect(LEFT, width, 15.0, color(Some(carrier)))?;
                 drawing.text(LEFT + width + 6.0, 12, "start", &number(run.mb_per_second()))?;
             }
