@@ -97,8 +97,10 @@ fn a_refused_membership_aborts_and_asks_to_join_again() {
         E::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
     ] {
         let pair = Pair::new(&[("t", 1)]);
-        let (mut engine, mut facts) = forwarding(&pair, 10);
+        // Records may have been placed before the commit, which says so while the transaction is still open.
+        let (mut engine, _) = forwarding(&pair, 10);
         pair.target.mock().request_errors(Api::TxnOffsetCommit, &[error]);
+        let mut facts = Vec::new();
         let ended = engine.commit(&commit(10), &mut facts);
         assert!(
             matches!(&ended, Ok(Ended::Aborted { rejoin: true, .. })),
