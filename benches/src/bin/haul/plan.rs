@@ -28,34 +28,10 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
         store,
         progress,
     };
-    if !cli.no_hauls {
-        plan.hauls().await?;
-    }
-    if !cli.no_start && !cli.quick {
-        plan.starts().await?;
-    }
-    if !cli.no_latency {
-        plan.latencies().await?;
-    }
-    if !cli.no_idle && !cli.quick {
-        plan.idle().await?;
-    }
-    if !cli.no_wan && !cli.quick {
-        wan::run(cli, &plan.clusters, &mut plan.store, &plan.progress).await?;
-    }
-    let mut grown = Ok(());
-    if !cli.no_growth && !cli.quick {
-        let Plan {
-            clusters,
-            store,
-            progress,
-            ..
-        } = &mut plan;
-        grown = growth::run(clusters, store, progress, cli.runs(), cli.resume).await;
-    }
+    let measured = plan.all().await;
     // What was measured is shown also if something failed.
     report::write(&dir)?;
-    grown
+    measured
 }
 
 struct Plan<'a> {
@@ -68,6 +44,30 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    async fn all(&mut self) -> Result<()> {
+        let cli = self.cli;
+        if !cli.no_hauls {
+            self.hauls().await?;
+        }
+        if !cli.no_start && !cli.quick {
+            self.starts().await?;
+        }
+        if !cli.no_latency {
+            self.latencies().await?;
+        }
+        if !cli.no_idle && !cli.quick {
+            self.idle().await?;
+        }
+        let (clusters, store, progress) = (&self.clusters, &mut self.store, &self.progress);
+        if !cli.no_wan && !cli.quick {
+            wan::run(cli, clusters, store, progress).await?;
+        }
+        if !cli.no_growth && !cli.quick {
+            growth::run(clusters, store, progress, cli.runs(), cli.resume).await?;
+        }
+        Ok(())
+    }
+
     async fn hauls(&mut self) -> Result<()> {
         let (carriers, sets, scale) = (self.cli.carriers(), self.cli.data_sets(), self.cli.scale());
         if !self.cli.resume {

@@ -140,9 +140,14 @@ impl WanRun {
     }
 }
 
-/// A run as it was measured, if it was.
+/// The run of median speed of all like it, if there is one.
 pub(crate) fn find(runs: &[WanRun], carrier: Carrier, backlog: Backlog, between: Between) -> Option<&WanRun> {
-    runs.iter().find(|run| run.is(carrier, backlog, between))
+    let mut alike: Vec<_> = runs
+        .iter()
+        .filter(|run| run.is(carrier, backlog, between))
+        .collect();
+    alike.sort_by(|a, b| a.mb_per_second().total_cmp(&b.mb_per_second()));
+    alike.get(alike.len().saturating_sub(1) / 2).copied()
 }
 
 /// A local network, neighbouring countries, and an ocean.
@@ -187,6 +192,16 @@ fn cases() -> Vec<(Between, Vec<Backlog>, Vec<Carrier>)> {
     cases
 }
 
+/// Times that a case is measured: four seconds differ by a quarter from run to run, and goals hang on some of them.
+fn times(carrier: Carrier, between: Between, asked: u32) -> usize {
+    let compared = [KuroshioExactlyOnce, KuroshioAtLeastOnce, Mm2Tuned].contains(&carrier);
+    if compared && DELAYS.contains(&between) {
+        asked as usize
+    } else {
+        1
+    }
+}
+
 /// Measures everything that was asked for.
 pub(crate) async fn run(
     cli: &Cli,
@@ -195,6 +210,9 @@ pub(crate) async fn run(
     progress: &Progress,
 ) -> Result<()> {
     let asked = cli.carriers();
+    if !cli.resume {
+        store.results.wan.retain(|run| !asked.contains(&run.carrier));
+    }
     for backlog in Backlog::ALL {
         let mut wanted = Vec::new();
         for (between, backlogs, carriers) in cases() {
@@ -203,24 +221,37 @@ pub(crate) async fn run(
                 wanted.extend(carriers.map(|carrier| (carrier, between)));
             }
         }
-        let known = |(carrier, between): &(Carrier, Between)| {
-            find(&store.results.wan, *carrier, backlog, *between).is_some()
+        let left = |(carrier, between): (Carrier, Between)| {
+            let known = store.results.wan.iter();
+            let known = known.filter(|run| run.is(carrier, backlog, between)).count();
+            times(carrier, between, cli.runs()).saturating_sub(known)
         };
-        wanted.retain(|run| !(cli.resume && known(run)));
-        let case = |(carrier, between)| measure::Case {
+        let mut wanted: Vec<_> = wanted.into_iter().map(|run| (left(run), run)).collect();
+        let Some((carrier, _)) = wanted.iter().find_map(|(left, run)| (*left > 0).then_some(*run)) else {
+            continue;
+        };
+        let full = fill(clusters, backlog, progress).await?;
+        let case = |carrier, between, invocation| measure::Case {
             carrier,
             backlog,
             between,
-            invocation: store.invocation,
+            invocation,
         };
-        let wanted: Vec<_> = wanted.into_iter().map(case).collect();
-        let Some(first) = wanted.first() else { continue };
-        let full = fill(clusters, backlog, progress).await?;
         // Brokers still write, and have yet to compile what a haul makes them do: this run does not count.
-        let between = DELAYS[0];
-        measure::run(clusters, &measure::Case { between, ..*first }, &full, progress).await?;
-        for case in &wanted {
-            one(clusters, case, &full, store, progress).await?;
+        let first = case(carrier, DELAYS[0], store.invocation);
+        measure::run(clusters, &first, &full, progress).await?;
+        while wanted.iter().any(|(left, _)| *left > 0) {
+            for (left, (carrier, between)) in wanted.iter_mut().filter(|(left, _)| *left > 0) {
+                one(
+                    clusters,
+                    &case(*carrier, *between, store.invocation),
+                    &full,
+                    store,
+                    progress,
+                )
+                .await?;
+                *left -= 1;
+            }
         }
     }
     Ok(())
@@ -255,10 +286,6 @@ async fn one(
         run.exact
             .map_or(String::new(), |exact| format!(", exact: {exact}")),
     ));
-    store
-        .results
-        .wan
-        .retain(|kept| !kept.is(carrier, backlog, between));
     store.results.wan.push(run);
     store.save()
 }
