@@ -6,9 +6,9 @@ mod partitions;
 mod pumps;
 mod sizes;
 mod source;
-mod watch;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use kuroshio_integration::{Kuroshio, Process};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::carriers::fresh;
 use crate::clusters::Clusters;
 use crate::progress::Progress;
 use crate::results::Store;
+use crate::watch::{Target, Watch};
 
 /// What grows.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -179,6 +180,44 @@ fn pair(clusters: &Clusters, name: &str, topic: &str) -> Value {
     })
 }
 
+/// Carries what lies in the sources, and measures from the first record to the last.
+async fn backlog(
+    kuroshio: Kuroshio,
+    targets: Vec<Target>,
+    records: u64,
+    bytes: u64,
+    progress: &Progress,
+) -> Result<Point> {
+    let watched = async {
+        let process = process(&kuroshio);
+        let mut watch = Watch::new(process, targets, None)?;
+        let start = watch.first().await?;
+        watch.all(records, progress).await?;
+        point(&watch, process, start, records, bytes)
+    };
+    watched.await.with_context(|| kuroshio.log_tail())
+}
+
+/// The process.
+fn process(kuroshio: &Kuroshio) -> Process {
+    Process { pid: kuroshio.pid() }
+}
+
+/// What `records` of `bytes` in all took.
+fn point(watch: &Watch<'_>, process: Process, start_seconds: f64, records: u64, bytes: u64) -> Result<Point> {
+    let figures = watch.figures();
+    Ok(Point {
+        start_seconds,
+        idle_cores: None,
+        idle_rss_bytes: None,
+        seconds: figures.seconds,
+        records: records as f64 * figures.share,
+        cpu_seconds: figures.cpu_seconds,
+        record_bytes: bytes as f64 / records as f64,
+        peak_rss_bytes: process.peak_rss()?,
+    })
+}
+
 /// What an axis is measured on.
 enum Bench<'a> {
     Partitions(Box<partitions::Bench>),
@@ -188,13 +227,13 @@ enum Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    async fn start(axis: Axis, clusters: &'a Clusters, progress: &Progress) -> Result<Self> {
+    async fn start(axis: Axis, clusters: &'a Clusters, progress: &'a Progress) -> Result<Self> {
         progress.say(&format!("growth, {axis:?}: getting ready"));
         Ok(match axis {
             Axis::Partitions => Self::Partitions(Box::new(partitions::Bench::start(progress).await?)),
-            Axis::Flows => Self::Flows(flows::Bench::start().await?),
-            Axis::Pumps => Self::Pumps(pumps::Bench::start(clusters).await?),
-            Axis::Sizes => Self::Sizes(sizes::Bench::start(clusters)),
+            Axis::Flows => Self::Flows(flows::Bench::start(progress).await?),
+            Axis::Pumps => Self::Pumps(pumps::Bench::start(clusters, progress).await?),
+            Axis::Sizes => Self::Sizes(sizes::Bench::start(clusters, progress)),
         })
     }
 

@@ -18,6 +18,7 @@ mod progress;
 mod report;
 mod results;
 mod wan;
+mod watch;
 
 use std::io::{Write, stderr};
 use std::process::ExitCode;

@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 use kuroshio_integration::{Cluster, Kuroshio, Spec};
 use serde_json::{Value, json};
 
-use super::Point;
 use super::source::{Load, Values};
-use super::watch::{Target, backlog};
+use super::{Point, backlog};
 use crate::clusters::clean;
+use crate::progress::Progress;
+use crate::watch::Target;
 
 const CLUSTERS: [&str; 4] = ["tw", "jp", "kr", "us"];
 /// Source and target of each flow.
@@ -20,16 +21,21 @@ const RECORDS: u64 = 800_000;
 pub(super) struct Bench {
     clusters: Vec<Cluster>,
     runs: u32,
+    progress: Progress,
 }
 
 impl Bench {
-    pub(super) async fn start() -> Result<Self> {
+    pub(super) async fn start(progress: &Progress) -> Result<Self> {
         let mut clusters = Vec::new();
         for alias in CLUSTERS {
             let spec = Spec::new(alias).setting("log.segment.delete.delay.ms", "1000");
             clusters.push(Cluster::start(spec).await?);
         }
-        Ok(Self { clusters, runs: 0 })
+        Ok(Self {
+            clusters,
+            runs: 0,
+            progress: progress.clone(),
+        })
     }
 
     pub(super) async fn point(&mut self, flows: u64) -> Result<Point> {
@@ -74,6 +80,6 @@ impl Bench {
             "flows": entries,
             "log": { "format": "text" },
         });
-        backlog(Kuroshio::run(config)?, targets, RECORDS, bytes).await
+        backlog(Kuroshio::run(config)?, targets, RECORDS, bytes, &self.progress).await
     }
 }

@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use kuroshio_integration::{Cluster, Kuroshio, Spec};
 use serde_json::json;
 
-use super::Point;
 use super::source::{Load, Values};
-use super::watch::{Target, Watch, process};
+use super::{Point, point, process};
 use crate::progress::Progress;
+use crate::watch::{Target, Watch};
 
 /// Most partitions of a topic.
 const WIDTH: i32 = 1000;
@@ -78,7 +78,7 @@ impl Bench {
             "defaults": { "topics": { "include": [format!("growth-{partitions}-.*")] } },
             "log": { "format": "text" },
         }))?;
-        let target = || Target::new(&self.target, topics.clone(), width);
+        let target = || Target::new(self.target.bootstrap(), topics.clone(), width);
         self.measure(&kuroshio, target, load(LOADED, Some(RATE)))
             .await
             .with_context(|| kuroshio.log_tail())
@@ -91,28 +91,21 @@ impl Bench {
         load: Load,
     ) -> Result<Point> {
         let process = process(kuroshio);
-        let mut watch = Watch::new(process, vec![target()?])?;
-        let start = tokio::task::spawn_blocking(move || {
-            let start = watch.first()?;
-            watch.all(WAITING).map(|()| start)
-        })
-        .await??;
+        let mut watch = Watch::new(process, vec![target()?], None)?;
+        let start = watch.first().await?;
+        watch.all(WAITING, &self.progress).await?;
         tokio::time::sleep(SETTLE).await;
         let before = process.cpu()?;
         tokio::time::sleep(IDLE).await;
         let idle = process.cpu()?.saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64();
         let idle_rss = process.peak_rss()?;
-        let mut watch = Watch::new(process, vec![target()?])?;
+        let mut watch = Watch::new(process, vec![target()?], None)?;
         let bytes = load.produce(&self.source).await?;
-        let point = tokio::task::spawn_blocking(move || {
-            watch.all(LOADED)?;
-            watch.point(start, LOADED, bytes)
-        })
-        .await??;
+        watch.all(LOADED, &self.progress).await?;
         Ok(Point {
             idle_cores: Some(idle),
             idle_rss_bytes: Some(idle_rss),
-            ..point
+            ..point(&watch, process, start, LOADED, bytes)?
         })
     }
 }

@@ -5,9 +5,10 @@ use kuroshio_integration::Kuroshio;
 use serde_json::json;
 
 use super::source::{Load, Values};
-use super::watch::{Target, backlog};
-use super::{Point, pair};
+use super::{Point, backlog, pair};
 use crate::clusters::{Clusters, PARTITIONS, clean, create};
+use crate::progress::Progress;
+use crate::watch::Target;
 
 const TOPIC: &str = "growth-pumps";
 const RECORDS: u64 = 1_000_000;
@@ -16,10 +17,11 @@ const RECORDS: u64 = 1_000_000;
 pub(super) struct Bench<'a> {
     clusters: &'a Clusters,
     bytes: u64,
+    progress: &'a Progress,
 }
 
 impl<'a> Bench<'a> {
-    pub(super) async fn start(clusters: &'a Clusters) -> Result<Self> {
+    pub(super) async fn start(clusters: &'a Clusters, progress: &'a Progress) -> Result<Self> {
         create(&clusters.source, TOPIC).await?;
         let load = Load {
             topics: vec![TOPIC.to_owned()],
@@ -30,7 +32,11 @@ impl<'a> Bench<'a> {
             rate: None,
         };
         let bytes = load.produce(&clusters.source).await?;
-        Ok(Self { clusters, bytes })
+        Ok(Self {
+            clusters,
+            bytes,
+            progress,
+        })
     }
 
     pub(super) async fn point(&mut self, pumps: u64) -> Result<Point> {
@@ -39,8 +45,9 @@ impl<'a> Bench<'a> {
         create(target, TOPIC).await?;
         let mut config = pair(self.clusters, "pumps", TOPIC);
         config["defaults"]["pumps"] = json!(pumps);
-        let watched = Target::new(target, vec![TOPIC.to_owned()], PARTITIONS)?;
-        backlog(Kuroshio::run(config)?, vec![watched], RECORDS, self.bytes).await
+        let watched = Target::new(target.bootstrap(), vec![TOPIC.to_owned()], PARTITIONS)?;
+        let kuroshio = Kuroshio::run(config)?;
+        backlog(kuroshio, vec![watched], RECORDS, self.bytes, self.progress).await
     }
 
     pub(super) async fn end(self) -> Result<()> {

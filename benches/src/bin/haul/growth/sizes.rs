@@ -4,9 +4,10 @@ use anyhow::Result;
 use kuroshio_integration::Kuroshio;
 
 use super::source::{Load, Values};
-use super::watch::{Target, backlog};
-use super::{Axis, Point, pair};
+use super::{Axis, Point, backlog, pair};
 use crate::clusters::{Clusters, PARTITIONS, clean};
+use crate::progress::Progress;
+use crate::watch::Target;
 
 /// Bytes of each backlog, but for the smallest records, of which that would be too many.
 const BYTES: u64 = 512 << 20;
@@ -18,6 +19,7 @@ const LIMIT: [(&str, &str); 1] = [("max.message.bytes", "2097152")];
 pub(super) struct Bench<'a> {
     clusters: &'a Clusters,
     filled: Vec<u64>,
+    progress: &'a Progress,
 }
 
 fn topic(size: u64) -> String {
@@ -25,10 +27,11 @@ fn topic(size: u64) -> String {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn start(clusters: &'a Clusters) -> Self {
+    pub(super) fn start(clusters: &'a Clusters, progress: &'a Progress) -> Self {
         Self {
             clusters,
             filled: Vec::new(),
+            progress,
         }
     }
 
@@ -53,7 +56,7 @@ impl<'a> Bench<'a> {
         target.create_topic(&topic, PARTITIONS, &LIMIT).await?;
         let watched = Target::led(target, vec![topic.clone()], PARTITIONS).await?;
         let kuroshio = Kuroshio::run(pair(self.clusters, "sizes", &topic))?;
-        backlog(kuroshio, vec![watched], records, records * size).await
+        backlog(kuroshio, vec![watched], records, records * size, self.progress).await
     }
 
     pub(super) async fn end(self) -> Result<()> {

@@ -3,27 +3,21 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use kuroshio_integration::{Link, Process, Wan};
+use kuroshio_integration::{Link, Wan};
 use tokio::time::sleep;
 
 use super::{Backlog, Between, WanRun};
 use crate::carriers::{Carrier, Job};
-use crate::client::Broker;
 use crate::clusters::{Clusters, PARTITIONS, clean, create};
 use crate::count;
 use crate::data::Full;
 use crate::progress::Progress;
+use crate::watch::{INTERVAL, QUIET, Sample, Target, Watch};
 
-/// The target's ends and the process are looked at this often.
-const INTERVAL: Duration = Duration::from_millis(20);
-/// Until the first record.
-const FIRST: Duration = Duration::from_secs(120);
 /// After the first record, until a steady rate is believed in; a JVM has to compile first.
 const WARM_UP: Duration = Duration::from_secs(2);
 const WARM_UP_JVM: Duration = Duration::from_secs(6);
 const MEASURED: Duration = Duration::from_secs(4);
-/// Ends that stood still for so long, with all records within them, are final.
-const QUIET: Duration = Duration::from_secs(2);
 /// Everything, where it is waited for.
 const ALL: Duration = Duration::from_secs(150);
 /// A stall, and from the beginning of one to the beginning of the next.
@@ -37,15 +31,6 @@ pub(super) struct Case {
     pub(super) backlog: Backlog,
     pub(super) between: Between,
     pub(super) invocation: usize,
-}
-
-/// What is seen at one moment.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    at: Instant,
-    end: i64,
-    cpu: Duration,
-    wire: u64,
 }
 
 /// Sets the link, starts the carrier on a clean target, measures, and takes all back.
@@ -74,8 +59,9 @@ pub(super) async fn run(
         codec: full.data.codec(),
     })?;
     let process = running.process();
-    let mut watch = Watch::new(process, target.bootstrap(), full.topic, link)?;
-    let measured = watch.all(case, full.records, progress).await;
+    let there = Target::new(target.bootstrap(), vec![full.topic.to_owned()], PARTITIONS)?;
+    let mut watch = Watch::new(process, vec![there], Some(link))?;
+    let measured = measure(&mut watch, case, link, full, progress).await;
     link.resume();
     let (start_seconds, figures) = measured.with_context(|| running.last_words())?;
     let peak_rss_bytes = process.peak_rss()?;
@@ -126,147 +112,96 @@ struct Figures {
     stalled: Duration,
 }
 
-struct Watch<'a> {
-    process: Process,
-    broker: Broker,
-    topic: &'static str,
-    link: &'a Link,
-    /// When the ends last moved.
-    last: Sample,
+/// The age of the process in seconds at the first record, and what came after it.
+async fn measure(
+    watch: &mut Watch<'_>,
+    case: &Case,
+    link: &Link,
+    full: &Full,
+    progress: &Progress,
+) -> Result<(f64, Figures)> {
+    ensure!(
+        watch.began_at() == 0,
+        "{} holds records before it should",
+        full.topic
+    );
+    let start_seconds = watch.first().await?;
+    let records = i64::try_from(full.records)?;
+    let figures = if case.between.stalls {
+        through_stalls(watch, link, records, progress).await?
+    } else {
+        let jvm = matches!(case.carrier, Carrier::Mm2Defaults | Carrier::Mm2Tuned);
+        let warm_up = if jvm { WARM_UP_JVM } else { WARM_UP };
+        steady(watch, warm_up, records, progress).await?
+    };
+    Ok((start_seconds, figures))
 }
 
-impl<'a> Watch<'a> {
-    fn new(process: Process, target: &str, topic: &'static str, link: &'a Link) -> Result<Self> {
-        Ok(Self {
-            process,
-            broker: Broker::connect(target)?,
-            topic,
-            link,
-            last: Sample {
-                at: Instant::now(),
-                end: 0,
-                cpu: Duration::ZERO,
-                wire: 0,
-            },
-        })
-    }
-
-    fn sample(&mut self) -> Result<Sample> {
-        let (there, back) = self.link.carried();
-        let sample = Sample {
-            end: self.broker.ends(self.topic, PARTITIONS)?.iter().sum(),
-            at: Instant::now(),
-            cpu: self.process.cpu()?,
-            wire: there + back,
-        };
-        if sample.end != self.last.end {
-            self.last = sample;
+/// A few seconds in the middle, or up to the end of the backlog.
+async fn steady(
+    watch: &mut Watch<'_>,
+    warm_up: Duration,
+    records: i64,
+    progress: &Progress,
+) -> Result<Figures> {
+    let start = watch.last;
+    let mut from = start;
+    loop {
+        sleep(INTERVAL).await;
+        let sample = watch.look()?;
+        progress.say(&format!("{} of {records}", sample.end));
+        if sample.at - start.at < warm_up && sample.end < records / 2 {
+            from = sample;
         }
-        Ok(sample)
-    }
-
-    /// The age of the process in seconds at the first record, and what came after it.
-    async fn all(&mut self, case: &Case, records: u64, progress: &Progress) -> Result<(f64, Figures)> {
-        let start_seconds = self.first().await?;
-        let figures = if case.between.stalls {
-            self.through_stalls(records, progress).await?
-        } else {
-            let jvm = matches!(case.carrier, Carrier::Mm2Defaults | Carrier::Mm2Tuned);
-            let warm_up = if jvm { WARM_UP_JVM } else { WARM_UP };
-            self.steady(warm_up, records, progress).await?
-        };
-        Ok((start_seconds, figures))
-    }
-
-    /// Waits for the first record; the age that the process then has in seconds.
-    async fn first(&mut self) -> Result<f64> {
-        let deadline = Instant::now() + FIRST;
-        ensure!(
-            self.sample()?.end == 0,
-            "{} holds records before it should",
-            self.topic
-        );
-        while self.sample()?.end == 0 {
-            if Instant::now() > deadline {
-                bail!("no record of {} came within {FIRST:?}", self.topic);
-            }
-            sleep(INTERVAL).await;
-        }
-        Ok(self.process.age()?.as_secs_f64())
-    }
-
-    /// A few seconds in the middle, or up to the end of the backlog.
-    async fn steady(&mut self, warm_up: Duration, records: u64, progress: &Progress) -> Result<Figures> {
-        let records = i64::try_from(records)?;
-        let start = self.last;
-        let mut from = start;
-        loop {
-            sleep(INTERVAL).await;
-            let sample = self.sample()?;
-            progress.say(&format!("{}: {} of {records}", self.topic, sample.end));
-            if sample.at - start.at < warm_up && sample.end < records / 2 {
-                from = sample;
-            }
-            // At the end of the backlog the last rows come as fast as they may.
-            let over = sample.at - from.at > MEASURED || sample.end >= records / 20 * 19;
-            if over {
-                return Ok(Figures {
-                    from,
-                    to: sample,
-                    stalled: Duration::ZERO,
-                });
-            }
+        // At the end of the backlog the last rows come as fast as they may.
+        let over = sample.at - from.at > MEASURED || sample.end >= records / 20 * 19;
+        if over {
+            return Ok(Figures {
+                from,
+                to: sample,
+                stalled: Duration::ZERO,
+            });
         }
     }
+}
 
-    /// Waits until nothing comes any more: the broker still takes what a killed process had sent, and would take it into
-    /// the next topic of that name.
-    async fn still(&mut self) -> Result<()> {
-        self.last.at = Instant::now();
-        while self.last.at.elapsed() < QUIET {
-            let end = self.broker.ends(self.topic, PARTITIONS)?.iter().sum();
-            if end != self.last.end {
-                (self.last.end, self.last.at) = (end, Instant::now());
+/// Everything, while the link stalls again and again.
+async fn through_stalls(
+    watch: &mut Watch<'_>,
+    link: &Link,
+    records: i64,
+    progress: &Progress,
+) -> Result<Figures> {
+    let from = watch.last;
+    let mut stalled = Duration::ZERO;
+    let mut since: Option<Instant> = None;
+    let mut next = from.at + STALL;
+    loop {
+        sleep(INTERVAL).await;
+        let sample = watch.look()?;
+        progress.say(&format!("{} of {records}", sample.end));
+        match since {
+            Some(began) if sample.at - began >= STALL => {
+                link.resume();
+                stalled += sample.at - began;
+                since = None;
             }
-            sleep(INTERVAL).await;
+            None if sample.at >= next && sample.end < records => {
+                link.stall();
+                since = Some(sample.at);
+                next += PERIOD;
+            }
+            _ => {}
         }
-        Ok(())
-    }
-
-    /// Everything, while the link stalls again and again.
-    async fn through_stalls(&mut self, records: u64, progress: &Progress) -> Result<Figures> {
-        let records = i64::try_from(records)?;
-        let from = self.last;
-        let mut stalled = Duration::ZERO;
-        let mut since: Option<Instant> = None;
-        let mut next = from.at + STALL;
-        loop {
-            sleep(INTERVAL).await;
-            let sample = self.sample()?;
-            progress.say(&format!("{}: {} of {records}", self.topic, sample.end));
-            match since {
-                Some(began) if sample.at - began >= STALL => {
-                    self.link.resume();
-                    stalled += sample.at - began;
-                    since = None;
-                }
-                None if sample.at >= next && sample.end < records => {
-                    self.link.stall();
-                    since = Some(sample.at);
-                    next += PERIOD;
-                }
-                _ => {}
-            }
-            if sample.end >= records && sample.at - self.last.at > QUIET && since.is_none() {
-                return Ok(Figures {
-                    from,
-                    to: self.last,
-                    stalled,
-                });
-            }
-            if sample.at - from.at > ALL {
-                bail!("{} of {records} records came within {ALL:?}", self.last.end);
-            }
+        if sample.end >= records && sample.at - watch.last.at > QUIET && since.is_none() {
+            return Ok(Figures {
+                from,
+                to: watch.last,
+                stalled,
+            });
+        }
+        if sample.at - from.at > ALL {
+            bail!("{} of {records} records came within {ALL:?}", watch.last.end);
         }
     }
 }
