@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use kuroshio_core::flow::{Pairing, Quarantine};
 use kuroshio_core::start::{Loss, OnDataLoss};
-use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
+use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TargetOffset, TopicPartition};
 use kuroshio_wire::{
     ByPartition, Class, Cluster, Committer, Error, GroupOffset, Isolation, KafkaCode, ListedOffset, OffsetAt,
     Stored,
@@ -77,6 +77,15 @@ pub struct Clerk {
     pub searched: Option<i32>,
     /// Whether the source knows the flow, once it was asked.
     pub was_here: OnceCell<bool>,
+}
+
+/// Ends of the logs at which a lane begins and ends.
+#[derive(Clone, Copy)]
+struct Bounds {
+    log_start: SourceOffset,
+    log_end: SourceOffset,
+    /// Uncommitted records counted: what is copied from now on lies at or behind it.
+    target_end: TargetOffset,
 }
 
 /// What became of one lane.
@@ -165,18 +174,27 @@ impl Clerk {
             self.source
                 .list_offsets(sources().map(move |tp| (tp, at)), Isolation::ReadUncommitted)
         };
-        let (mut starts, mut ends) = tokio::join!(list(OffsetAt::Earliest), list(OffsetAt::Latest));
+        let targets = stable
+            .iter()
+            .map(|(_, pairing, _)| (pairing.target(), OffsetAt::Latest));
+        let (mut starts, mut ends, mut placed) = tokio::join!(
+            list(OffsetAt::Earliest),
+            list(OffsetAt::Latest),
+            self.target.list_offsets(targets, Isolation::ReadUncommitted),
+        );
         let mut decided = Vec::with_capacity(stable.len());
         for (lane, pairing, offset) in stable {
-            let bounds = (
-                offset_of(&mut starts, &pairing.source),
-                offset_of(&mut ends, &pairing.source),
-            );
-            let outcome = match bounds {
-                (Ok(start), Ok(end)) => self.decide(&pairing, offset, (start, end)).await,
-                (Err(error), _) | (_, Err(error)) => {
-                    error.map_or(Outcome::Again, |error| self.failed(&error))
-                }
+            let mut bounds = || {
+                Ok(Bounds {
+                    log_start: SourceOffset(offset_of(&mut starts, &pairing.source)?),
+                    log_end: SourceOffset(offset_of(&mut ends, &pairing.source)?),
+                    target_end: TargetOffset(offset_of(&mut placed, &pairing.target())?),
+                })
+            };
+            let outcome = match bounds() {
+                Ok(bounds) => self.decide(&pairing, offset, bounds).await,
+                Err(None) => Outcome::Again,
+                Err(Some(error)) => self.failed(&error),
             };
             decided.push((lane, pairing, outcome));
         }
@@ -322,9 +340,9 @@ impl Clerk {
 fn offset_of(
     offsets: &mut ByPartition<Option<ListedOffset>>,
     partition: &TopicPartition,
-) -> Result<SourceOffset, Option<Error>> {
+) -> Result<i64, Option<Error>> {
     match offsets.remove(partition) {
-        Some(Ok(Some(listed))) => Ok(SourceOffset(listed.offset)),
+        Some(Ok(Some(listed))) => Ok(listed.offset),
         Some(Err(error)) => Err(Some(error)),
         Some(Ok(None)) | None => Err(None),
     }

@@ -9,7 +9,7 @@ use kuroshio_core::engine::{Fact, LaneSpec};
 use kuroshio_core::flow::{Flow, Pairing, Phase, refusal_label};
 use kuroshio_core::origin::{Forward, Guard, GuardError};
 use kuroshio_core::slots::Slot;
-use kuroshio_core::start::LogId;
+use kuroshio_core::start::{LogId, Metadata};
 use kuroshio_core::types::{Lane, Position, SourceOffset};
 use kuroshio_wire::{GroupOffset, TopicId};
 
@@ -47,8 +47,18 @@ impl FlowEnds {
         GroupOffset {
             offset: position.offset.0,
             leader_epoch: position.leader_epoch,
-            metadata: self.log(pairing).to_string().into(),
+            metadata: self.metadata(pairing, position),
         }
+    }
+
+    /// What is stored with a position.
+    #[must_use]
+    pub fn metadata(&self, pairing: &Pairing, position: &Position) -> Arc<str> {
+        let metadata = Metadata {
+            log: self.log(pairing),
+            copies: position.copies,
+        };
+        metadata.to_string().into()
     }
 }
 
@@ -153,8 +163,8 @@ impl LaneDesk {
 
     /// What is stored with a position of this lane.
     #[must_use]
-    pub fn metadata(&self, pairing: &Pairing) -> Arc<str> {
-        self.ends.log(pairing).to_string().into()
+    pub fn metadata(&self, pairing: &Pairing, position: &Position) -> Arc<str> {
+        self.ends.metadata(pairing, position)
     }
 
     /// The lane left.

@@ -235,7 +235,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 Some((
                     pairing.target(),
                     position.clone(),
-                    self.parts.desk.metadata(pairing),
+                    self.parts.desk.metadata(pairing, position),
                 ))
             })
             .collect();

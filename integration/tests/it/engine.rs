@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
-use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
+use kuroshio_core::types::{Copies, Lane, Membership, Position, SourceOffset, TopicPartition};
 use kuroshio_integration::{Cluster as Kafka, Ledger, Load, pair};
 use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, Settings};
 use kuroshio_wire::{Cluster, Join, Stored};
@@ -58,6 +58,7 @@ pub(crate) fn at(offset: i64) -> Position {
     Position {
         offset: SourceOffset(offset),
         leader_epoch: Some(0),
+        copies: Copies::default(),
     }
 }
 

@@ -22,6 +22,7 @@ mod memory;
 mod protocol;
 mod regions;
 mod topics;
+mod translation;
 mod wan;
 mod wire;
 mod zombie;

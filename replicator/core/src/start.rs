@@ -1,17 +1,17 @@
 //! Where a lane starts to read (DESIGN D2 "Positions"), and the metadata that binds a committed position to
-//! the source log that it is a position of.
+//! the source log that it is a position of, and says where its copies lie.
 //!
 //! The rule is asked again and again: it answers with a start, or with what it needs to know next, which the
 //! caller looks up and adds to the [`Facts`].
 
 use std::fmt;
 
-use crate::types::{Position, SourceOffset};
+use crate::types::{Copies, Position, SourceOffset, TargetOffset};
 
 /// The topic id of clusters that give none: 16 zero bytes in Kafka's base64url.
 pub const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
-/// A source log: the metadata stored with each position is `1 <source cluster id> <source topic id>`.
+/// A source log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogId {
     /// Kafka's cluster id: not empty, without white space.
@@ -21,28 +21,71 @@ pub struct LogId {
 }
 
 impl LogId {
-    /// Reads a position's metadata; `None` if it was not written by [`LogId`]'s `Display`.
-    #[must_use]
-    pub fn parse(metadata: &str) -> Option<Self> {
-        let mut words = metadata.split(' ');
-        let (version, cluster, topic) = (words.next()?, words.next()?, words.next()?);
-        let good = |id: &str| !id.is_empty() && !id.contains(char::is_whitespace);
-        let valid = version == "1" && good(cluster) && good(topic) && words.next().is_none();
-        valid.then(|| Self {
-            cluster: cluster.to_owned(),
-            topic: topic.to_owned(),
-        })
-    }
-
     /// Whether the topics may be the same one: the same id, or one of them is not known.
     fn may_be_topic(&self, other: &Self) -> bool {
         self.topic == other.topic || self.topic == NO_TOPIC_ID || other.topic == NO_TOPIC_ID
     }
 }
 
-impl fmt::Display for LogId {
+/// What is stored with a position: `1 <source cluster id> <source topic id>`, and, if anything of [`Copies`] is known, both
+/// of them, an offset or `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Metadata {
+    /// Whose position it is.
+    pub log: LogId,
+    /// Where the copies lie.
+    pub copies: Copies,
+}
+
+impl Metadata {
+    /// `None` if the text was not written by `Display`.
+    #[must_use]
+    pub fn parse(metadata: &str) -> Option<Self> {
+        let mut words = metadata.split(' ');
+        let (version, cluster, topic) = (words.next()?, words.next()?, words.next()?);
+        let copies = match words.next() {
+            None => Copies::default(),
+            Some(in_order) => {
+                let (in_order, end) = (parse_offset(in_order)?, parse_offset(words.next()?)?);
+                // One meaning has one text.
+                in_order.or(end)?;
+                Copies { in_order, end }
+            }
+        };
+        let good = |id: &str| !id.is_empty() && !id.contains(char::is_whitespace);
+        let valid = version == "1" && good(cluster) && good(topic) && words.next().is_none();
+        valid.then(|| Self {
+            log: LogId {
+                cluster: cluster.to_owned(),
+                topic: topic.to_owned(),
+            },
+            copies,
+        })
+    }
+}
+
+/// `Some(None)` is a `-`; `None` is no offset.
+fn parse_offset(word: &str) -> Option<Option<TargetOffset>> {
+    if word == "-" {
+        return Some(None);
+    }
+    let offset: i64 = word.parse().ok()?;
+    (offset >= 0 && offset.to_string() == word).then_some(Some(TargetOffset(offset)))
+}
+
+impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1 {} {}", self.cluster, self.topic)
+        write!(f, "1 {} {}", self.log.cluster, self.log.topic)?;
+        if self.copies == Copies::default() {
+            return Ok(());
+        }
+        for offset in [self.copies.in_order, self.copies.end] {
+            match offset {
+                Some(offset) => write!(f, " {offset}")?,
+                None => f.write_str(" -")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -200,7 +243,7 @@ pub fn decide(facts: &Facts<'_>) -> Start {
     let Some(committed) = &facts.committed else {
         return without_position(facts, None);
     };
-    let Some(log) = LogId::parse(committed.metadata) else {
+    let Some(Metadata { log, .. }) = Metadata::parse(committed.metadata) else {
         return without_position(facts, Some(committed.position.offset));
     };
     if log.cluster != facts.source.cluster {
@@ -292,6 +335,7 @@ fn at(offset: SourceOffset) -> Start {
     Start::At(Position {
         offset,
         leader_epoch: None,
+        copies: Copies::default(),
     })
 }
 

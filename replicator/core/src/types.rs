@@ -131,4 +131,15 @@ pub struct Position {
     pub offset: SourceOffset,
     /// Leader epoch of the last record before it, where known (KIP-320).
     pub leader_epoch: Option<i32>,
+    /// Where the copies of the records before it lie.
+    pub copies: Copies,
+}
+
+/// What is known of where a lane's copies lie on the target; [`search`](crate::search) goes by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Copies {
+    /// From this offset on they lie in the order of the source.
+    pub in_order: Option<TargetOffset>,
+    /// At and behind this offset there is no copy of a record before the position.
+    pub end: Option<TargetOffset>,
 }

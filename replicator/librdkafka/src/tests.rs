@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use kuroshio_core::engine::{Codec, Engine, Fact, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
-use kuroshio_core::types::{Lane, Position, SourceOffset, TopicPartition};
+use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TopicPartition};
 use rdkafka::ClientConfig;
 
 use crate::embedded::EmbeddedCluster;
@@ -99,6 +99,7 @@ fn at(offset: i64) -> Position {
     Position {
         offset: SourceOffset(offset),
         leader_epoch: None,
+        copies: Copies::default(),
     }
 }
 

@@ -42,7 +42,7 @@ impl Widths {
 mod tests {
     use kuroshio_core::engine::Codec;
     use kuroshio_core::origin::{Forward, Guard};
-    use kuroshio_core::types::{Lane, Position, SourceOffset, TopicPartition};
+    use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TopicPartition};
 
     use super::*;
 
@@ -55,6 +55,7 @@ mod tests {
             start: Position {
                 offset: SourceOffset(0),
                 leader_epoch: None,
+                copies: Copies::default(),
             },
             guard: Arc::new(guard),
             codec: Codec::None,

@@ -1,11 +1,11 @@
 //! Where a lane starts: what the rule asks for is looked up, until it has an answer.
 
 use kuroshio_core::flow::{Pairing, Quarantine};
-use kuroshio_core::start::{self, Committed, Configured, Facts, LogId, Start, Tail};
-use kuroshio_core::types::{Position, SourceOffset};
+use kuroshio_core::start::{self, Committed, Configured, Facts, Metadata, Start, Tail};
+use kuroshio_core::types::{Copies, Position, SourceOffset, TargetOffset};
 use kuroshio_wire::{Error, GroupOffset, Isolation, OffsetAt};
 
-use super::{Clerk, FirstStart, Outcome, loss_text};
+use super::{Bounds, Clerk, FirstStart, Outcome, loss_text};
 use crate::tail::{self, Depth, Newest};
 
 impl Clerk {
@@ -14,7 +14,7 @@ impl Clerk {
         &self,
         pairing: &Pairing,
         stored: Option<GroupOffset>,
-        log: (SourceOffset, SourceOffset),
+        bounds: Bounds,
     ) -> Outcome {
         let source = self.ends.log(pairing);
         let first = self.first_catalog.borrow().clone();
@@ -29,11 +29,15 @@ impl Clerk {
             Ok(configured) => configured,
             Err(error) => return self.failed(&error),
         };
+        let kept = stored
+            .as_ref()
+            .and_then(|offset| Metadata::parse(&offset.metadata));
         loop {
             let committed = stored.as_ref().map(|offset| Committed {
                 position: Position {
                     offset: SourceOffset(offset.offset),
                     leader_epoch: offset.leader_epoch,
+                    copies: kept.as_ref().map_or(Copies::default(), |kept| kept.copies),
                 },
                 metadata: &offset.metadata,
                 epoch_end: None,
@@ -41,8 +45,8 @@ impl Clerk {
             let facts = Facts {
                 committed,
                 source: &source,
-                log_start: log.0,
-                log_end: log.1,
+                log_start: bounds.log_start,
+                log_end: bounds.log_end,
                 fresh,
                 configured,
                 tail,
@@ -51,7 +55,7 @@ impl Clerk {
             let looked = match start::decide(&facts) {
                 Start::AskTail => self.look_for_tag(pairing, fresh, &mut newest).await,
                 Start::AskRecord(offset) => self.look_at_record(pairing, offset, newest.as_ref()).await,
-                decided => return self.conclude(pairing, stored.as_ref(), decided),
+                decided => return self.conclude(pairing, stored.as_ref(), decided, bounds.target_end),
             };
             match looked {
                 Ok(found) => tail = found,
@@ -105,14 +109,21 @@ impl Clerk {
     }
 
     /// What the rule's answer means for the lane.
-    fn conclude(&self, pairing: &Pairing, stored: Option<&GroupOffset>, decided: Start) -> Outcome {
+    fn conclude(
+        &self,
+        pairing: &Pairing,
+        stored: Option<&GroupOffset>,
+        decided: Start,
+        target_end: TargetOffset,
+    ) -> Outcome {
         match decided {
-            Start::At(position) => {
+            Start::At(mut position) => {
                 let source = self.ends.log(pairing);
                 let unchanged = stored.is_some_and(|offset| {
                     offset.offset == position.offset.0
-                        && LogId::parse(&offset.metadata).as_ref() == Some(&source)
+                        && Metadata::parse(&offset.metadata).is_some_and(|kept| kept.log == source)
                 });
+                position.copies = self.copies(position.copies, target_end);
                 let store = (!unchanged).then(|| self.ends.stored(pairing, &position));
                 Outcome::Starts {
                     position,
@@ -124,6 +135,7 @@ impl Clerk {
                 let position = Position {
                     offset: loss.then,
                     leader_epoch: None,
+                    copies: self.copies(Copies::default(), target_end),
                 };
                 let store = Some(self.ends.stored(pairing, &position));
                 Outcome::Starts {
@@ -150,6 +162,17 @@ impl Clerk {
                 Outcome::Halted(text)
             }
             Start::AskTail | Start::AskRecord(_) => Outcome::Again,
+        }
+    }
+
+    /// Where the copies of a lane lie that starts now: what is `known` counts only of a position that is gone on with. Of all
+    /// others may lie anywhere before the target's end.
+    fn copies(&self, known: Copies, target_end: TargetOffset) -> Copies {
+        // Without transactions a crash, or a process that was thought dead, copies records again.
+        let in_order = self.transaction_timeout.is_some();
+        Copies {
+            in_order: in_order.then(|| known.in_order.unwrap_or(target_end)),
+            end: Some(known.end.unwrap_or(target_end)),
         }
     }
 

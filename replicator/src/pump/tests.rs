@@ -11,7 +11,7 @@ use kuroshio_core::engine::{
 use kuroshio_core::flow::{Assigned, Delivery, FlowSettings, Pairing};
 use kuroshio_core::origin::Forward;
 use kuroshio_core::slots::{Claims, SLOT_COUNT, Slot};
-use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TargetOffset, TopicPartition};
+use kuroshio_core::types::{Copies, Lane, Membership, Position, SourceOffset, TargetOffset, TopicPartition};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -267,6 +267,7 @@ impl Bench {
         let start = Position {
             offset: SourceOffset(0),
             leader_epoch: None,
+            copies: Copies::default(),
         };
         self.tell(News::Opened(lanes[0].0, start));
     }

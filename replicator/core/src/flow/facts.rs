@@ -278,6 +278,7 @@ impl Flow {
             return;
         };
         self.restless |= state.phase == Phase::Leaving;
+        state.placed_to(run.base.plus(run.count));
         if let Err(fault) = state.window.placed(run.first, run.count) {
             let source = state.pairing.source.clone();
             self.halt(format!("{source}: {fault}"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::orders::{Pairing, Quarantine};
 use crate::slots::Slot;
-use crate::types::{Position, SourceOffset, Time};
+use crate::types::{Copies, Position, SourceOffset, TargetOffset, Time};
 use crate::window::Window;
 
 /// First and longest wait before a quarantined lane is tried again.
@@ -43,6 +43,7 @@ pub struct LaneState {
     pub committed: Option<Position>,
     pub(super) window: Window,
     pub(super) leader_epoch: Option<i32>,
+    pub(super) copies: Copies,
     /// To be detached and opened again (or dropped) as soon as no transaction holds records of it.
     pub(super) exit: Option<Exit>,
     failures: u32,
@@ -70,6 +71,7 @@ impl LaneState {
             committed: None,
             window: Window::new(SourceOffset(0)),
             leader_epoch: None,
+            copies: Copies::default(),
             exit: None,
             failures: 0,
         }
@@ -89,9 +91,12 @@ impl LaneState {
 
     /// The position to commit once everything read is placed.
     pub(super) fn next(&self) -> Position {
+        // Where what is in flight will lie is not known yet.
+        let end = self.copies.end.filter(|_| self.window.in_flight() == 0);
         Position {
             offset: self.window.next(),
             leader_epoch: self.leader_epoch,
+            copies: Copies { end, ..self.copies },
         }
     }
 
@@ -100,15 +105,22 @@ impl LaneState {
         Position {
             offset: self.window.floor(),
             leader_epoch: self.leader_epoch,
+            copies: self.copies,
         }
     }
 
     pub(super) fn start_at(&mut self, start: &Position) {
         self.window = Window::new(start.offset);
         self.leader_epoch = start.leader_epoch;
+        self.copies = start.copies;
         self.committed = Some(start.clone());
         self.phase = Phase::Running;
         self.exit = None;
+    }
+
+    /// Copies lie up to here.
+    pub(super) fn placed_to(&mut self, end: TargetOffset) {
+        self.copies.end = self.copies.end.map(|known| known.max(end));
     }
 
     /// Nothing beyond the committed position counts.

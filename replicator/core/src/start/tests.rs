@@ -5,7 +5,7 @@ use super::*;
 const OURS: &str = "1 cluster-A topic-1";
 
 fn source() -> LogId {
-    LogId::parse(OURS).unwrap()
+    Metadata::parse(OURS).unwrap().log
 }
 
 /// A log of offsets 100..200, without a position.
@@ -26,6 +26,7 @@ fn committed(offset: i64, metadata: &str) -> Committed<'_> {
     let position = Position {
         offset: SourceOffset(offset),
         leader_epoch: Some(7),
+        copies: Copies::default(),
     };
     Committed {
         position,
@@ -209,24 +210,59 @@ fn a_loss_of_unknown_extent_counts_as_one() {
 #[test]
 fn metadata_table() {
     for bad in [
-        "", "1", "1 a", "1 a b c", "1  a b", "1 a ", " 1 a b", "2 a b", "01 a b", "1 a b\n",
+        "",
+        "1",
+        "1 a",
+        "1 a b c",
+        "1  a b",
+        "1 a ",
+        " 1 a b",
+        "2 a b",
+        "01 a b",
+        "1 a b\n",
+        "1 a b - -",
+        "1 a b 1",
+        "1 a b 01 2",
+        "1 a b +1 2",
+        "1 a b -1 2",
+        "1 a b 1 2 3",
     ] {
-        assert_eq!(LogId::parse(bad), None, "{bad:?}");
+        assert_eq!(Metadata::parse(bad), None, "{bad:?}");
     }
-    assert_eq!(source().to_string(), OURS);
+    for (good, in_order, end) in [
+        (OURS.to_owned(), None, None),
+        (format!("{OURS} 0 17"), Some(0), Some(17)),
+        (format!("{OURS} - 17"), None, Some(17)),
+        (format!("{OURS} 5 -"), Some(5), None),
+    ] {
+        let copies = Copies {
+            in_order: in_order.map(TargetOffset),
+            end: end.map(TargetOffset),
+        };
+        let metadata = Metadata {
+            log: source(),
+            copies,
+        };
+        assert_eq!(metadata.to_string(), good);
+        assert_eq!(Metadata::parse(&good), Some(metadata));
+    }
 }
 
 proptest! {
     #[test]
-    fn metadata_round_trip(cluster in "[!-~]{1,40}", topic in "[A-Za-z0-9_-]{1,30}") {
-        let log = LogId { cluster, topic };
-        prop_assert_eq!(LogId::parse(&log.to_string()), Some(log));
+    fn metadata_round_trip(
+        cluster in "[!-~]{1,40}", topic in "[A-Za-z0-9_-]{1,30}",
+        in_order in proptest::option::of(0..i64::MAX), end in proptest::option::of(0..i64::MAX),
+    ) {
+        let copies = Copies { in_order: in_order.map(TargetOffset), end: end.map(TargetOffset) };
+        let metadata = Metadata { log: LogId { cluster, topic }, copies };
+        prop_assert_eq!(Metadata::parse(&metadata.to_string()), Some(metadata));
     }
 
     #[test]
     fn arbitrary_metadata_is_no_panic(metadata: String) {
-        if let Some(log) = LogId::parse(&metadata) {
-            prop_assert_eq!(log.to_string(), metadata);
+        if let Some(parsed) = Metadata::parse(&metadata) {
+            prop_assert_eq!(parsed.to_string(), metadata);
         }
     }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use kuroshio_core::engine::{Codec, Fact, PlacedRun, ReadRun, Refusal, RefusalKind};
 use kuroshio_core::flow::{Assigned, Delivery, Flow, FlowSettings, Pairing, Quarantine};
 use kuroshio_core::slots::{SLOT_COUNT, Slot, slot_of};
-use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TargetOffset, Time, TopicPartition};
+use kuroshio_core::types::{
+    Copies, Lane, Membership, Position, SourceOffset, TargetOffset, Time, TopicPartition,
+};
 use proptest::prelude::*;
 
 const PARTITIONS: i32 = 4;
@@ -416,5 +418,6 @@ pub fn position(at: i64) -> Position {
     Position {
         offset: SourceOffset(at),
         leader_epoch: None,
+        copies: Copies::default(),
     }
 }

@@ -10,7 +10,7 @@ use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, Hau
 use kuroshio_core::flow::{Assigned, Flow, FlowSettings, Order, Pairing, Quarantine};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::slots::{Assignment, Claims};
-use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, Time, TopicPartition};
+use kuroshio_core::types::{Copies, Lane, Membership, Position, SourceOffset, Time, TopicPartition};
 
 use crate::clerk::Clerk;
 use crate::engine::SimEngine;
@@ -238,6 +238,7 @@ impl Pump {
                     let start = Position {
                         offset: SourceOffset(at),
                         leader_epoch: None,
+                        copies: Copies::default(),
                     };
                     self.flow.opened(now, lane, &start);
                 }
