@@ -2,13 +2,12 @@
 //! source record that it names is the one it speaks of. This is how a lost position heals (DESIGN D2).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kuroshio_core::batch::Record;
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::origin::{self, HEADER, Tag};
 use kuroshio_core::types::SourceOffset;
-use kuroshio_wire::{Cluster, Error, Isolation, OffsetAt, Read};
+use kuroshio_wire::{Cluster, Error, Isolation, OffsetAt};
 
 /// Bytes read at a time.
 const CHUNK: i32 = 1 << 20;
@@ -22,9 +21,6 @@ pub enum Depth {
     /// Of a flow that is known to have been here.
     Search = 64 << 20,
 }
-
-/// Bytes of one batch, decompressed: brokers take batches of a few MiB.
-const DECOMPRESSED: usize = 128 << 20;
 
 /// The record that carries the newest tag, and the source offset that the tag names.
 pub struct Newest {
@@ -54,20 +50,18 @@ pub async fn newest_tag(
         let mut newest = None;
         let mut at = lower;
         while at < upper {
-            let (records, next, bytes) = records(target, &partition, at).await?;
-            read += bytes;
-            for record in records
-                .into_iter()
-                .filter(|record| (at..upper).contains(&record.offset))
-            {
+            let committed = target.read_committed(&partition, at, CHUNK).await?;
+            read += committed.bytes;
+            let records = committed.records.into_iter().map(|(_, record)| record);
+            for record in records.filter(|record| record.offset < upper) {
                 if let Some(offset) = names(&record, source, pairing) {
                     newest = Some(Newest { offset, record });
                 }
             }
-            if next <= at {
+            if committed.next <= at {
                 break;
             }
-            at = next;
+            at = committed.next;
         }
         if newest.is_some() {
             return Ok(newest);
@@ -82,11 +76,11 @@ pub async fn newest_tag(
 /// # Errors
 /// When the source cannot be read.
 pub async fn is_copy(source: &Cluster, pairing: &Pairing, newest: &Newest) -> Result<bool, Error> {
-    let (records, _, _) = records(source, &pairing.source, newest.offset.0).await?;
-    let Some(born) = records
-        .into_iter()
-        .find(|record| record.offset == newest.offset.0)
-    else {
+    let committed = source
+        .read_committed(&pairing.source, newest.offset.0, CHUNK)
+        .await?;
+    let mut records = committed.records.into_iter().map(|(_, record)| record);
+    let Some(born) = records.find(|record| record.offset == newest.offset.0) else {
         return Ok(false);
     };
     let copy = &newest.record;
@@ -111,28 +105,4 @@ fn names(record: &Record, source: &Arc<str>, pairing: &Pairing) -> Option<Source
         .map(|tag| tag.last())
         .find(|hop| hop.cluster == &**source && hop.topic == &*pairing.source.topic)
         .map(|hop| hop.offset)
-}
-
-/// Committed records from `at` on, the offset to go on with, and the bytes that were read.
-async fn records(
-    cluster: &Cluster,
-    partition: &kuroshio_core::types::TopicPartition,
-    at: i64,
-) -> Result<(Vec<Record>, i64, usize), Error> {
-    let read = Read {
-        offset: at,
-        max_bytes: CHUNK,
-        isolation: Isolation::ReadCommitted,
-        max_wait: Duration::ZERO,
-    };
-    let chunk = cluster.read(partition, read).await?;
-    let bytes = chunk.records.len();
-    let (mut records, mut next) = (Vec::new(), at);
-    for batch in chunk.batches(DECOMPRESSED) {
-        // A batch that cannot be read ends what can be known from here.
-        let Ok(batch) = batch else { break };
-        next = next.max(batch.next_offset());
-        records.extend(batch.records().map_while(Result::ok));
-    }
-    Ok((records, next, bytes))
 }

@@ -78,6 +78,20 @@ fn spread(seed: u64, end: i64) -> Vec<i64> {
     offsets
 }
 
+/// Translates offsets all over a log; all must be exact. Gives the log's end.
+async fn all_exact(ends: (&Cluster, &Cluster), topic: &Topic, seed: u64) -> Result<i64> {
+    let log = births(ends.0, &topic.flow.topic).await?;
+    let end = log.last().context("nothing")?.0 + 1;
+    let offsets = spread(seed, end);
+    let (exact, translated) = check(ends, topic, &offsets).await?;
+    ensure!(
+        exact == offsets.len(),
+        "{exact} of {} are exact: {translated:?}",
+        offsets.len()
+    );
+    Ok(end)
+}
+
 fn flow(name: &str, source: &str, topic: &str) -> Flow {
     Flow {
         name: name.into(),
@@ -176,14 +190,7 @@ async fn a_topic_written_on_one_side_is_translated_exactly() -> Result<()> {
         into_from: Vec::new(),
         into_to: Vec::new(),
     };
-    let end = births(&pair.tw, name).await?.last().context("nothing")?.0 + 1;
-    let offsets = spread(1, end);
-    let (exact, translated) = check((&pair.tw, &pair.jp), &topic, &offsets).await?;
-    ensure!(
-        exact == offsets.len(),
-        "{exact} of {} are exact: {translated:?}",
-        offsets.len()
-    );
+    let end = all_exact((&pair.tw, &pair.jp), &topic, 1).await?;
     // A group that is ahead: not there yet, and by how much.
     process.terminate()?;
     process.exited(WAIT).await?;
@@ -228,14 +235,7 @@ async fn a_topic_written_on_both_sides_is_translated_to_the_first_unread_record(
             into_from: vec![back.clone()],
             into_to: Vec::new(),
         };
-        let end = births(from, name).await?.last().context("nothing")?.0 + 1;
-        let offsets = spread(2, end);
-        let (exact, translated) = check((from, to), &topic, &offsets).await?;
-        ensure!(
-            exact == offsets.len(),
-            "{exact} of {} are exact: {translated:?}",
-            offsets.len()
-        );
+        all_exact((from, to), &topic, 2).await?;
     }
     Ok(())
 }

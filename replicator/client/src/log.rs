@@ -2,23 +2,20 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::time::Duration;
 
 use kuroshio_core::batch::Record;
 use kuroshio_core::search::Stretch;
 use kuroshio_core::translate::{self, Place};
 use kuroshio_core::types::TopicPartition;
-use kuroshio_wire::{Cluster, Error, Isolation, Read};
+use kuroshio_wire::{Cluster, Error};
 
 /// Bytes of a probe, and of a step of a scan.
 pub(crate) const PROBE: i32 = 64 << 10;
 pub(crate) const STEP: i32 = 4 << 20;
-/// Bytes of one batch, decompressed: brokers take batches of a few MiB.
-const DECOMPRESSED: usize = 128 << 20;
 
 /// Committed records that were read in one go, with the producer id of each.
 pub(crate) struct Chunk {
-    pub(crate) offsets: Range<i64>,
+    offsets: Range<i64>,
     records: Vec<(i64, Record)>,
 }
 
@@ -54,37 +51,14 @@ impl Log<'_> {
         if self.left == 0 {
             return Ok(None);
         }
-        let read = Read {
-            offset: at,
-            max_bytes,
-            isolation: Isolation::ReadCommitted,
-            max_wait: Duration::ZERO,
-        };
-        let chunk = self.cluster.read(&self.partition, read).await?;
-        self.left = self.left.saturating_sub(chunk.records.len());
-        let (mut records, mut next) = (Vec::new(), at);
-        for batch in chunk.batches(DECOMPRESSED) {
-            // A batch that cannot be read ends what can be known from here.
-            let Ok(batch) = batch else { break };
-            let mut whole = true;
-            for record in batch.records() {
-                let Ok(record) = record else {
-                    whole = false;
-                    break;
-                };
-                if record.offset >= at {
-                    next = next.max(record.offset + 1);
-                    records.push((batch.producer_id, record));
-                }
-            }
-            if !whole {
-                break;
-            }
-            next = next.max(batch.next_offset());
-        }
-        Ok((next > at).then_some(Chunk {
-            offsets: at..next,
-            records,
+        let committed = self
+            .cluster
+            .read_committed(&self.partition, at, max_bytes)
+            .await?;
+        self.left = self.left.saturating_sub(committed.bytes);
+        Ok((committed.next > at).then_some(Chunk {
+            offsets: at..committed.next,
+            records: committed.records,
         }))
     }
 }

@@ -9,7 +9,7 @@ use kuroshio_core::search::{Ask, Found, NEAR, Search, Stretch};
 use kuroshio_core::start::Metadata;
 use kuroshio_core::translate::{self, Place, Translation, Unread};
 use kuroshio_core::types::{Copies, TopicPartition};
-use kuroshio_wire::{Cluster, Isolation, OffsetAt, Stored};
+use kuroshio_wire::{Cluster, Isolation, OffsetAt, Stored, TransactionListing};
 
 use crate::log::{Log, PROBE, STEP};
 
@@ -143,8 +143,9 @@ impl Translator {
     ) -> Result<Vec<Translated>, Error> {
         let there = TopicPartition::new(Arc::clone(&topic.name), partition);
         let here = TopicPartition::new(Arc::clone(&topic.flow.topic), partition);
-        let flow = self
-            .leg(&self.to, &topic.flow, &there)
+        // Once for all flows of a cluster.
+        let transactions = self.to.list_transactions().await?;
+        let flow = leg(&self.to, &topic.flow, &there, &transactions)
             .await?
             .ok_or_else(|| Error::NoPosition {
                 flow: Arc::clone(&topic.flow.name),
@@ -153,11 +154,14 @@ impl Translator {
             })?;
         let mut others = Vec::new();
         for other in &topic.into_to {
-            others.extend(self.leg(&self.to, other, &there).await?);
+            others.extend(leg(&self.to, other, &there, &transactions).await?);
         }
         let mut back = Vec::new();
-        for other in &topic.into_from {
-            back.extend(self.leg(&self.from, other, &here).await?);
+        if !topic.into_from.is_empty() {
+            let transactions = self.from.list_transactions().await?;
+            for other in &topic.into_from {
+                back.extend(leg(&self.from, other, &here, &transactions).await?);
+            }
         }
         let (read_from, read_to) =
             tokio::try_join!(self.bounds(&self.from, &here), self.bounds(&self.to, &there))?;
@@ -206,42 +210,6 @@ impl Translator {
         Ok(translated.collect())
     }
 
-    /// A flow's position for a partition of its target; `None`: it has none.
-    async fn leg(
-        &self,
-        target: &Cluster,
-        flow: &Flow,
-        partition: &TopicPartition,
-    ) -> Result<Option<Leg>, Error> {
-        let group = format!("kuroshio.{}", flow.name);
-        let mut stored = target
-            .fetch_offsets(&group, Some(std::slice::from_ref(partition)))
-            .await?;
-        let offset = match stored.remove(partition) {
-            Some(Ok(Stored::Offset(offset))) => offset,
-            Some(Ok(Stored::Nothing)) | None => return Ok(None),
-            Some(Ok(Stored::Unstable)) => {
-                return Err(Error::Unstable {
-                    flow: Arc::clone(&flow.name),
-                    partition: partition.clone(),
-                });
-            }
-            Some(Err(error)) => return Err(error.into()),
-        };
-        let prefix = format!("{group}.");
-        let transactions = target.list_transactions().await?;
-        let own = transactions
-            .iter()
-            .filter(|listed| listed.transactional_id.starts_with(&prefix));
-        Ok(Some(Leg {
-            source: Arc::clone(&flow.source),
-            topic: Arc::clone(&flow.topic),
-            position: offset.offset,
-            copies: Metadata::parse(&offset.metadata).map_or(Copies::default(), |metadata| metadata.copies),
-            producers: own.map(|listed| listed.producer_id).collect(),
-        }))
-    }
-
     /// What a read_committed consumer can read of a partition, once everything is visible that is there now.
     async fn bounds(&self, cluster: &Cluster, partition: &TopicPartition) -> Result<Range<i64>, Error> {
         let list = async |at, isolation| {
@@ -266,6 +234,41 @@ impl Translator {
         };
         Ok(start..end.max(start))
     }
+}
+
+/// A flow's position for a partition of its target; `None`: it has none.
+async fn leg(
+    target: &Cluster,
+    flow: &Flow,
+    partition: &TopicPartition,
+    transactions: &[TransactionListing],
+) -> Result<Option<Leg>, Error> {
+    let group = format!("kuroshio.{}", flow.name);
+    let mut stored = target
+        .fetch_offsets(&group, Some(std::slice::from_ref(partition)))
+        .await?;
+    let offset = match stored.remove(partition) {
+        Some(Ok(Stored::Offset(offset))) => offset,
+        Some(Ok(Stored::Nothing)) | None => return Ok(None),
+        Some(Ok(Stored::Unstable)) => {
+            return Err(Error::Unstable {
+                flow: Arc::clone(&flow.name),
+                partition: partition.clone(),
+            });
+        }
+        Some(Err(error)) => return Err(error.into()),
+    };
+    let prefix = format!("{group}.");
+    let own = transactions
+        .iter()
+        .filter(|listed| listed.transactional_id.starts_with(&prefix));
+    Ok(Some(Leg {
+        source: Arc::clone(&flow.source),
+        topic: Arc::clone(&flow.topic),
+        position: offset.offset,
+        copies: Metadata::parse(&offset.metadata).map_or(Copies::default(), |metadata| metadata.copies),
+        producers: own.map(|listed| listed.producer_id).collect(),
+    }))
 }
 
 impl Log<'_> {

@@ -91,12 +91,6 @@ impl Search {
         }
     }
 
-    /// The offset wanted.
-    #[must_use]
-    pub fn wanted(&self) -> i64 {
-        self.wanted
-    }
-
     /// What is known by now; exact when nothing is asked for any more.
     #[must_use]
     pub fn found(&self) -> Found {

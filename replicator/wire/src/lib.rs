@@ -43,6 +43,6 @@ pub use membership::{Join, Joined, JoinedMember};
 pub use metadata::{Broker, Metadata, PartitionMetadata, TopicId, TopicMetadata, Topics};
 pub use offsets::{EpochEnd, Isolation, ListedOffset, OffsetAt};
 pub use positions::{Committer, GroupOffset, Stored};
-pub use probe::{Chunk, Read};
+pub use probe::{Chunk, Committed, Read};
 pub use settings::{ClusterSettings, Security};
 pub use transactions::{ProducerIdentity, TransactionDescription, TransactionListing};

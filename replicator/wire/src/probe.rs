@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kuroshio_core::batch::{self, AbortedTransaction, Batches};
+use kuroshio_core::batch::{self, AbortedTransaction, Batches, Record};
 use kuroshio_core::types::TopicPartition;
 use uuid::Uuid;
 
@@ -18,6 +18,20 @@ use crate::offsets::Isolation;
 /// First Fetch version that names topics by id, so that a topic deleted and created again is not mistaken
 /// for the one meant (KIP-516).
 const BY_ID: i16 = 13;
+
+/// Bytes of one batch, decompressed: brokers take batches of a few MiB.
+const DECOMPRESSED: usize = 128 << 20;
+
+/// Committed records that were read in one go.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Each with the id of its producer.
+    pub records: Vec<(i64, Record)>,
+    /// Where to go on; where the reading began if nothing can be read there.
+    pub next: i64,
+    /// Bytes that came over the wire.
+    pub bytes: usize,
+}
 
 /// What to read.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +94,44 @@ impl Cluster {
             let code = kafka_protocol::error::ResponseError::UnknownTopicOrPartition;
             Err(self.not_known::<FetchRequest>(crate::On::Partition(partition.clone()), code))
         })
+    }
+}
+
+impl Cluster {
+    /// Reads committed records from `at` on, about `max_bytes` of them as they lie in the log, up to the first that cannot be
+    /// read: it ends what can be known from here.
+    pub async fn read_committed(
+        &self,
+        partition: &TopicPartition,
+        at: i64,
+        max_bytes: i32,
+    ) -> Result<Committed, Error> {
+        let read = Read {
+            offset: at,
+            max_bytes,
+            isolation: Isolation::ReadCommitted,
+            max_wait: Duration::ZERO,
+        };
+        let chunk = self.read(partition, read).await?;
+        let mut committed = Committed {
+            records: Vec::new(),
+            next: at,
+            bytes: chunk.records.len(),
+        };
+        for batch in chunk.batches(DECOMPRESSED) {
+            let Ok(batch) = batch else { break };
+            for record in batch.records() {
+                let Ok(record) = record else {
+                    return Ok(committed);
+                };
+                if record.offset >= at {
+                    committed.next = record.offset + 1;
+                    committed.records.push((batch.producer_id, record));
+                }
+            }
+            committed.next = committed.next.max(batch.next_offset());
+        }
+        Ok(committed)
     }
 }
 
