@@ -198,12 +198,14 @@ fn haul_until(engine: &mut Librdkafka, facts: &mut Vec<Fact>, done: impl Fn(&[Fa
     }
 }
 
-/// Whether a lane was read up to the offset before `end`.
+/// Whether a lane was read up to the offset before `end`, or had to stop: a refusal may come before all has been read.
 fn read_to(end: usize) -> impl Fn(&[Fact]) -> bool {
     move |facts| {
-        facts
-            .iter()
-            .any(|fact| matches!(fact, Fact::Read(run) if run.next.0 == end as i64))
+        facts.iter().any(|fact| match fact {
+            Fact::Read(run) => run.next.0 == end as i64,
+            Fact::Refused { .. } => true,
+            _ => false,
+        })
     }
 }
 

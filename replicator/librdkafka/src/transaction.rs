@@ -267,13 +267,23 @@ impl Librdkafka {
     }
 
     /// Aborts in a thread: the call waits for the records in flight, whose reports are taken here meanwhile.
+    ///
+    /// It drops what waits to be sent, once, and then waits. Two requests of a partition are on their way; the first is
+    /// refused, which breaks the transaction; the abort drops what waits; the second is told of the gap in the numbers
+    /// (`OUT_OF_ORDER_SEQUENCE_NUMBER`), and its records wait to be sent again, which nothing does until the abort has raised the
+    /// epoch: the abort ran into its time and the engine had to be built anew. So what waits is dropped now and then.
     fn call_abort(&mut self, end: Instant) -> Result<(), Failure> {
         let producer = Arc::clone(&self.producer);
         let left = end.saturating_duration_since(Instant::now()).max(PATIENCE);
         std::thread::scope(|scope| {
             let abort = scope.spawn(move || call::abort(&producer, left));
+            let mut dropped = Instant::now();
             while !abort.is_finished() {
                 self.hear(SHORT);
+                if dropped.elapsed() > SLICE {
+                    call::drop_waiting(&self.producer);
+                    dropped = Instant::now();
+                }
             }
             abort
                 .join()

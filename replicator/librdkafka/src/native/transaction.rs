@@ -57,6 +57,17 @@ pub(crate) fn abort(producer: &Handle, wait: Duration) -> Result<(), Failure> {
     }
 }
 
+/// Drops what waits to be sent of a transaction that is being aborted, as `abort` itself does at its beginning (`rd_kafka_purge` with
+/// its internal flag `RD_KAFKA_PURGE_F_ABORT_TXN`, which accounts for the numbers of the dropped). Returns at once.
+pub(crate) fn drop_waiting(producer: &Handle) {
+    const ABORT_TRANSACTION: i32 = 0x100;
+    let flags = sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_NON_BLOCKING | ABORT_TRANSACTION;
+    // SAFETY: see `init`. The result says only that the flags are known and this is a producer.
+    unsafe {
+        sys::rd_kafka_purge(producer.native_ptr(), flags);
+    }
+}
+
 /// Adds positions to the open transaction, fenced by a membership.
 pub(crate) fn send_offsets(
     producer: &Handle,
