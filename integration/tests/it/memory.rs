@@ -149,14 +149,13 @@ async fn large_records_stay_within_memory() -> Result<()> {
         .await
 }
 
-/// On clusters of its own: two thousand partitions would slow down whatever shares the brokers. Ten thousand are in `haul`:
-/// to make them takes longer than this test may.
+/// On clusters of its own: ten thousand partitions would slow down whatever shares the brokers.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_partitions_stay_within_memory() -> Result<()> {
     let (source, target) =
         tokio::try_join!(Cluster::start(Spec::new("tw")), Cluster::start(Spec::new("jp")))?;
     let backlog = Backlog {
-        topics: (0..20).map(|number| format!("memory-many-{number}")).collect(),
+        topics: (0..100).map(|number| format!("memory-many-{number}")).collect(),
         partitions: 100,
         records: 100_000,
         row: 100,

@@ -21,6 +21,10 @@ use crate::error::{Error, On, Place};
 use crate::leaders::{ByPartition, Question, Said};
 use crate::metadata::TopicId;
 
+/// What one request may come to, in partitions and settings. A KRaft controller makes of each a record, and refuses to write
+/// more than 10,000 at once (`QuorumController.MAX_RECORDS_PER_USER_OP`); of a thousand it is done well within a request's time.
+const RECORDS_PER_REQUEST: usize = 1_000;
+
 /// A topic to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTopic {
@@ -42,9 +46,22 @@ pub struct CreatedTopic {
 }
 
 impl Cluster {
-    /// Creates topics; each has its own outcome. After a lost answer the second attempt says
-    /// TOPIC_ALREADY_EXISTS. Other brokers may not know the topics for a moment after the answer.
+    /// Creates topics, in as many requests as it takes; each topic has its own outcome. After a lost answer the second attempt
+    /// says TOPIC_ALREADY_EXISTS. Other brokers may not know the topics for a moment after the answer.
     pub async fn create_topics(
+        &self,
+        topics: &[NewTopic],
+    ) -> Result<HashMap<Arc<str>, Result<CreatedTopic, Error>>, Error> {
+        let records =
+            |topic: &NewTopic| 1 + usize::try_from(topic.partitions).unwrap_or(1) + topic.configs.len();
+        let mut outcomes = HashMap::new();
+        for part in requests(topics, records) {
+            outcomes.extend(self.create_some_topics(part).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn create_some_topics(
         &self,
         topics: &[NewTopic],
     ) -> Result<HashMap<Arc<str>, Result<CreatedTopic, Error>>, Error> {
@@ -83,9 +100,20 @@ impl Cluster {
         Ok(outcomes)
     }
 
-    /// Grows topics to the given numbers of partitions. A topic that has as many or more is refused with
-    /// INVALID_PARTITIONS, also after a lost answer.
+    /// Grows topics to the given numbers of partitions, in as many requests as it takes. A topic that has as many or more is
+    /// refused with INVALID_PARTITIONS, also after a lost answer.
     pub async fn create_partitions(
+        &self,
+        topics: &[(Arc<str>, i32)],
+    ) -> Result<HashMap<Arc<str>, Result<(), Error>>, Error> {
+        let mut outcomes = HashMap::new();
+        for part in requests(topics, |(_, count)| usize::try_from(*count).unwrap_or(1)) {
+            outcomes.extend(self.create_some_partitions(part).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn create_some_partitions(
         &self,
         topics: &[(Arc<str>, i32)],
     ) -> Result<HashMap<Arc<str>, Result<(), Error>>, Error> {
@@ -114,8 +142,19 @@ impl Cluster {
         Ok(outcomes.collect())
     }
 
-    /// Deletes topics. After a lost answer the second attempt says UNKNOWN_TOPIC_OR_PARTITION.
+    /// Deletes topics, in as many requests as it takes. After a lost answer the second attempt says UNKNOWN_TOPIC_OR_PARTITION.
     pub async fn delete_topics(
+        &self,
+        topics: &[Arc<str>],
+    ) -> Result<HashMap<Arc<str>, Result<(), Error>>, Error> {
+        let mut outcomes = HashMap::new();
+        for part in requests(topics, |_| 1) {
+            outcomes.extend(self.delete_some_topics(part).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn delete_some_topics(
         &self,
         topics: &[Arc<str>],
     ) -> Result<HashMap<Arc<str>, Result<(), Error>>, Error> {
@@ -168,6 +207,20 @@ impl Cluster {
     }
 }
 
+/// Parts of `items` that come to at most [`RECORDS_PER_REQUEST`], or hold one item, in their order.
+fn requests<T>(items: &[T], records: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut sum = 0;
+    items.chunk_by(move |before, item| {
+        // Where a part begins, `before` is all of it.
+        sum = sum.max(records(before)) + records(item);
+        let fits = sum <= RECORDS_PER_REQUEST;
+        if !fits {
+            sum = 0;
+        }
+        fits
+    })
+}
+
 fn to_controller() -> Route<'static> {
     Route::new(To::Controller, Purpose::Admin, On::Cluster)
 }
@@ -213,4 +266,24 @@ async fn delete_records(question: Question<i64>) -> Said<i64> {
         }
     }
     Ok((at, said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_comes_to_a_thousand_records_or_one_item() {
+        for (items, expected) in [
+            (vec![], vec![]),
+            (vec![5_000], vec![1]),
+            (vec![500, 500, 1], vec![2, 1]),
+            (vec![5_000, 1, 999, 1], vec![1, 2, 1]),
+            (vec![1, 5_000, 1], vec![1, 1, 1]),
+            (vec![101; 100], [vec![9; 11], vec![1]].concat()),
+        ] {
+            let parts: Vec<usize> = requests(&items, |item| *item).map(<[usize]>::len).collect();
+            assert_eq!(parts, expected, "{items:?}");
+        }
+    }
 }
