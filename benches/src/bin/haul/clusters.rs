@@ -35,6 +35,11 @@ impl Clusters {
     pub(crate) async fn target_with_delay() -> Result<Cluster> {
         Cluster::start(spec("jp").setting("group.initial.rebalance.delay.ms", "3000")).await
     }
+
+    /// A source with a broker in each of three zones, the least that a region has. Clients have one fetch under way per broker.
+    pub(crate) async fn source_of_zones() -> Result<Cluster> {
+        Cluster::start(spec("tw").nodes(3)).await
+    }
 }
 
 fn spec(alias: &str) -> Spec {

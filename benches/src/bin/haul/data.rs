@@ -9,7 +9,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde::{Deserialize, Serialize};
 
-use crate::client::Broker;
 use crate::clusters::PARTITIONS;
 use crate::progress::Progress;
 
@@ -137,7 +136,9 @@ pub(crate) fn produce(
         }
     }
     producer.flush(FLUSH).context("producing to the source")?;
-    let ends = Broker::connect(source)?.ends(topic, PARTITIONS)?;
+    let ends = (0..PARTITIONS)
+        .map(|partition| Ok(producer.client().fetch_watermarks(topic, partition, FLUSH)?.1))
+        .collect::<Result<Vec<i64>>>()?;
     let arrived: i64 = ends.iter().sum();
     ensure!(
         arrived == i64::try_from(records)?,

@@ -60,7 +60,7 @@ impl Plan<'_> {
         }
         let (clusters, store, progress) = (&self.clusters, &mut self.store, &self.progress);
         if !cli.no_wan && !cli.quick {
-            wan::run(cli, clusters, store, progress).await?;
+            wan::run(cli, &clusters.target, store, progress).await?;
         }
         if !cli.no_growth && !cli.quick {
             growth::run(clusters, store, progress, cli.runs(), cli.resume).await?;

@@ -5,11 +5,12 @@ mod measure;
 use std::fmt::{self, Display, Formatter};
 
 use anyhow::{Context, Result};
+use kuroshio_integration::Cluster;
 use serde::{Deserialize, Serialize};
 
 use crate::carriers::Carrier::{self, Copy, KuroshioAtLeastOnce, KuroshioExactlyOnce, Mm2Defaults, Mm2Tuned};
 use crate::cli::Cli;
-use crate::clusters::{Clusters, PARTITIONS, create};
+use crate::clusters::{Clusters, PARTITIONS};
 use crate::data::{self, DataSet, Full};
 use crate::progress::Progress;
 use crate::results::Store;
@@ -202,17 +203,22 @@ fn times(carrier: Carrier, between: Between, asked: u32) -> usize {
     }
 }
 
-/// Measures everything that was asked for.
-pub(crate) async fn run(
-    cli: &Cli,
-    clusters: &Clusters,
-    store: &mut Store,
-    progress: &Progress,
-) -> Result<()> {
+/// The clusters of both regions.
+#[derive(Clone, Copy, Debug)]
+struct Regions<'a> {
+    source: &'a Cluster,
+    target: &'a Cluster,
+}
+
+/// Measures everything that was asked for, between a source of its own and `target`.
+pub(crate) async fn run(cli: &Cli, target: &Cluster, store: &mut Store, progress: &Progress) -> Result<()> {
     let asked = cli.carriers();
     if !cli.resume {
         store.results.wan.retain(|run| !asked.contains(&run.carrier));
     }
+    progress.say("starting a source of three brokers");
+    let source = &Clusters::source_of_zones().await?;
+    let regions = Regions { source, target };
     for backlog in Backlog::ALL {
         let mut wanted = Vec::new();
         for (between, backlogs, carriers) in cases() {
@@ -230,7 +236,7 @@ pub(crate) async fn run(
         let Some((carrier, _)) = wanted.iter().find_map(|(left, run)| (*left > 0).then_some(*run)) else {
             continue;
         };
-        let full = fill(clusters, backlog, progress).await?;
+        let full = fill(source, backlog, progress).await?;
         let case = |carrier, between, invocation| measure::Case {
             carrier,
             backlog,
@@ -239,11 +245,11 @@ pub(crate) async fn run(
         };
         // Brokers still write, and have yet to compile what a haul makes them do: this run does not count.
         let first = case(carrier, DELAYS[0], store.invocation);
-        measure::run(clusters, &first, &full, progress).await?;
+        measure::run(regions, &first, &full, progress).await?;
         while wanted.iter().any(|(left, _)| *left > 0) {
             for (left, (carrier, between)) in wanted.iter_mut().filter(|(left, _)| *left > 0) {
                 one(
-                    clusters,
+                    regions,
                     &case(*carrier, *between, store.invocation),
                     &full,
                     store,
@@ -259,7 +265,7 @@ pub(crate) async fn run(
 
 /// Measures one case, and keeps what was found.
 async fn one(
-    clusters: &Clusters,
+    regions: Regions<'_>,
     case: &measure::Case,
     full: &Full,
     store: &mut Store,
@@ -273,7 +279,7 @@ async fn one(
     } = *case;
     let what = format!("{between}, {}, {}", backlog.title(), carrier.title());
     progress.say(&what);
-    let run = measure::run(clusters, case, full, progress).await;
+    let run = measure::run(regions, case, full, progress).await;
     let run = run.with_context(|| what.clone())?;
     progress.done(&format!(
         "{what}: {:.1} MB/s, {:.1} on the link, {:.2} s CPU in {:.1} s, {} MiB, first after {:.2} s{}",
@@ -291,15 +297,15 @@ async fn one(
 }
 
 /// Puts a backlog on the source, in place of any other.
-async fn fill(clusters: &Clusters, backlog: Backlog, progress: &Progress) -> Result<Full> {
-    let there = clusters.source.topics().await?;
+async fn fill(source: &Cluster, backlog: Backlog, progress: &Progress) -> Result<Full> {
+    let there = source.topics().await?;
     for topic in Backlog::ALL.map(Backlog::topic) {
         if there.contains_key(topic) {
-            clusters.source.delete_topic(topic).await?;
+            source.delete_topic(topic).await?;
         }
     }
-    create(&clusters.source, backlog.topic()).await?;
-    let (source, progress) = (clusters.source.bootstrap().to_owned(), progress.clone());
+    source.create_topic(backlog.topic(), PARTITIONS, &[]).await?;
+    let (source, progress) = (source.bootstrap().to_owned(), progress.clone());
     let into = (backlog.topic(), backlog.partitions());
     let records = DATA.records(SCALE);
     tokio::task::spawn_blocking(move || data::produce(&source, DATA, into, records, &progress)).await?

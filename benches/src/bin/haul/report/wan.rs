@@ -19,7 +19,7 @@ fn carriers(results: &Results) -> impl Iterator<Item = Carrier> {
 
 /// One table for delays, one for everything else.
 pub(super) fn tables(results: &Results) -> Result<String> {
-    let mut text = "\n## Over a link between regions\n\nJSON of ~350 B, lz4. The carrier sits beside the target and the source is far, unless said otherwise. All runs, also those with 0 ms, go through \
+    let mut text = "\n## Over a link between regions\n\nJSON of ~350 B, lz4. The source has three brokers. The carrier sits beside the target and the source is far, unless said otherwise. All runs, also those with 0 ms, go through \
                     the same proxy, which takes CPU from the same cores; TCP ends at the proxy, so that its windows are those of the \
                     table and not of a real network. Where a case was measured several times the run of median speed is shown. MB/s of keys and values / of bytes on the link (share of the local network's):\n\n| |"
         .to_owned();

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use kuroshio_integration::{Link, Wan};
 use tokio::time::sleep;
 
-use super::{Backlog, Between, WanRun};
+use super::{Backlog, Between, Regions, WanRun};
 use crate::carriers::{Carrier, Job};
-use crate::clusters::{Clusters, PARTITIONS, clean, create};
+use crate::clusters::{PARTITIONS, clean, create};
 use crate::count;
 use crate::data::Full;
 use crate::progress::Progress;
@@ -35,15 +35,15 @@ pub(super) struct Case {
 
 /// Sets the link, starts the carrier on a clean target, measures, and takes all back.
 pub(super) async fn run(
-    clusters: &Clusters,
+    regions: Regions<'_>,
     case: &Case,
     full: &Full,
     progress: &Progress,
 ) -> Result<WanRun> {
-    clean(&clusters.target, false).await?;
-    clean(&clusters.source, true).await?;
-    create(&clusters.target, full.topic).await?;
-    let (source, target) = (&clusters.source, &clusters.target);
+    let Regions { source, target } = regions;
+    clean(target, false).await?;
+    clean(source, true).await?;
+    create(target, full.topic).await?;
     let (link, addresses) = if case.between.target_far {
         let link = target.link()?;
         (link, (source.bootstrap(), link.bootstrap()))
