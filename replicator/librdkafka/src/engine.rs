@@ -48,6 +48,8 @@ pub struct Librdkafka {
     pub(crate) fetch_size: FetchSize,
     /// Bytes of memory of all records that were taken.
     pub(crate) taken: u64,
+    /// Room for what each broker has sent.
+    pub(crate) received: Vec<(i32, u64)>,
     pub(crate) consumer: Handle,
     waker: Waker,
     pub(crate) settings: Settings,
@@ -113,6 +115,7 @@ impl Librdkafka {
             records,
             fetch_size,
             taken: 0,
+            received: Vec::new(),
             consumer,
             settings,
             transaction,

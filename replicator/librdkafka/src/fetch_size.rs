@@ -11,30 +11,59 @@ const DENSE: u64 = 64;
 /// What an answer says of a partition that it brings nothing of, in bytes.
 const EMPTY: u64 = 64;
 
-/// The limit of fetch responses, in bytes.
+/// A broker is taken for idle when so many windows in a row, and twice as many as there are brokers, brought little from it.
+const IDLE: u64 = 8;
+
+/// Responses that may come at once from brokers taken for idle are together no more than so many times the share.
+const SURPRISE: u64 = 3;
+
+/// The limit grows to no more than so many times itself.
+const GROWTH: u64 = 4;
+
+/// A window says how dense records are when its responses are so many times those of which nobody knows how much is unpacked.
+const SURE: u64 = 4;
+
+/// The limit of fetch responses, in bytes. It is one for all brokers, and a partition that alone is busy shall not be slow
+/// because its cluster is large: the share is divided among the brokers that bring something, and one more.
 #[derive(Debug)]
 pub(crate) struct FetchSize {
     limit: u64,
     most: u64,
     /// What all brokers' responses may become.
     share: u64,
-    /// Totals when they were last looked at; `unpacked`: when the limit was last judged, `last`: when last looked at.
-    received: u64,
+    sources: Vec<Source>,
+    /// Totals of memory: when the window began, and when it was last looked at.
     unpacked: u64,
     last: u64,
-    /// Bytes of responses since then whose records are there, and those of the largest.
+    /// In this window: bytes of responses whose records are there, and of these how many may have been there before it began.
     bytes: u64,
+    before: u64,
+    /// Bytes of its largest response.
     largest: u64,
+}
+
+/// A broker.
+#[derive(Debug)]
+struct Source {
+    id: i32,
+    /// Bytes it has sent.
+    received: u64,
+    /// Bytes of its last response, which may be unpacked in part.
+    pending: u64,
+    /// Bytes it has sent in this window.
+    brought: u64,
+    /// Windows in a row that brought little from it.
+    idle: u64,
 }
 
 /// What was seen by now.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    /// Bytes received from all brokers.
-    pub(crate) received: u64,
+pub(crate) struct Seen<'a> {
+    /// Ids of brokers, and bytes received from each.
+    pub(crate) received: &'a [(i32, u64)],
     /// Bytes of memory of all records unpacked from them, gone or not.
     pub(crate) unpacked: u64,
-    /// Brokers, which answer at the same time.
+    /// Brokers connected.
     pub(crate) brokers: u64,
     /// Partitions asked for.
     pub(crate) partitions: u64,
@@ -47,10 +76,11 @@ impl FetchSize {
             limit: LEAST.min(most),
             most,
             share,
-            received: 0,
+            sources: Vec::new(),
             unpacked: 0,
             last: 0,
             bytes: 0,
+            before: 0,
             largest: 0,
         }
     }
@@ -60,56 +90,127 @@ impl FetchSize {
         self.limit
     }
 
-    /// Forgets how dense records are: there are partitions that nothing is known of.
+    /// Forgets how dense records are, and which brokers are idle: there are partitions that nothing is known of.
     pub(crate) fn restart(&mut self) {
         self.limit = LEAST.min(self.most);
-        (self.bytes, self.largest) = (0, 0);
+        self.sources.iter_mut().for_each(|source| source.idle = 0);
+        (self.bytes, self.before, self.largest) = (0, self.pending(), 0);
     }
 
     /// Looks at the totals; tells whether the limit changed.
-    ///
-    /// A broker's responses are unpacked one after the other: when the next comes, the records of those before are there.
-    pub(crate) fn look(&mut self, seen: Seen) -> bool {
-        let came = seen.received.saturating_sub(self.received);
-        if came == 0 {
+    pub(crate) fn look(&mut self, seen: Seen<'_>) -> bool {
+        let brokers = seen.brokers.max(1);
+        let empty = seen.partitions * EMPTY;
+        if !self.receive(seen.received, empty / brokers) {
             return false;
         }
-        self.received = seen.received;
         let held = seen.unpacked.saturating_sub(self.unpacked);
-        let share = self.share / seen.brokers.max(1);
-        let before = self.limit;
-        let empty = seen.partitions * EMPTY;
         let became = seen.unpacked.saturating_sub(self.last);
         self.last = seen.unpacked;
         if empty > self.limit && became >= self.limit / 2 {
             // What an answer says of thousands of partitions hides what it brings, and whether it was full. What became
             // of it tells the least that it was.
-            self.bytes = self.bytes.max(held / DENSE);
+            self.bytes = self.bytes.max(self.before + held / DENSE);
             self.largest = self.limit;
         }
-        if self.bytes >= self.limit / 2 || held > share {
-            self.judge(held, share);
-            (self.unpacked, self.bytes, self.largest) = (seen.unpacked, 0, 0);
+        let before = self.limit;
+        let share = self.share / self.at_once(brokers);
+        if (self.sure() >= self.limit / 2 || held > share) && self.judge(held, share) {
+            self.unpacked = seen.unpacked;
+            self.close_window();
         }
-        let data = came.saturating_sub(empty);
-        self.bytes += data;
-        self.largest = self.largest.max(data);
         self.limit != before
     }
 
-    fn judge(&mut self, held: u64, share: u64) {
-        if held == 0 {
-            return;
+    /// Takes in what each broker has sent, `empty` bytes of each answer being about partitions that it brings nothing of; tells
+    /// whether there was anything.
+    ///
+    /// A broker's responses are unpacked one after the other: when the next comes, the records of those before are there. Of
+    /// another broker's that says nothing. (It was taken to: a broker answered that it had nothing, while the response of a busy one was
+    /// half unpacked; the other half seemed to come from nothing, and the limit fell to the least, every second or two.)
+    fn receive(&mut self, received: &[(i32, u64)], empty: u64) -> bool {
+        let mut any = false;
+        for (id, received) in received {
+            let known = self.sources.iter().position(|source| source.id == *id);
+            let at = known.unwrap_or_else(|| {
+                self.sources.push(Source {
+                    id: *id,
+                    received: 0,
+                    pending: 0,
+                    brought: 0,
+                    idle: 0,
+                });
+                self.sources.len() - 1
+            });
+            let source = &mut self.sources[at];
+            if *received == source.received {
+                continue;
+            }
+            any = true;
+            let data = received.saturating_sub(source.received).saturating_sub(empty);
+            source.received = *received;
+            self.bytes += std::mem::replace(&mut source.pending, data);
+            source.brought += data;
+            self.largest = self.largest.max(data);
         }
-        let fits = u128::from(share) * u128::from(self.bytes) / u128::from(held);
-        let fits = u64::try_from(fits)
-            .unwrap_or(u64::MAX)
-            .clamp(LEAST.min(self.most), self.most);
-        if fits < self.limit {
-            self.limit = fits;
+        any
+    }
+
+    /// Brokers whose responses must fit together.
+    fn at_once(&self, brokers: u64) -> u64 {
+        let busy = self
+            .sources
+            .iter()
+            .filter(|source| source.idle < IDLE.max(2 * brokers));
+        (busy.count() as u64 + 1)
+            .max(brokers.div_ceil(SURPRISE))
+            .min(brokers)
+    }
+
+    /// Judges by what the window's responses became; tells whether it is over.
+    fn judge(&mut self, held: u64, share: u64) -> bool {
+        if held == 0 {
+            return true;
+        }
+        let fits = |bytes: u64| {
+            let fits = u128::from(share) * u128::from(bytes) / u128::from(held);
+            u64::try_from(fits)
+                .unwrap_or(u64::MAX)
+                .clamp(LEAST.min(self.most), self.most)
+        };
+        let pending = self.pending();
+        let at_most = fits(self.bytes + pending);
+        let long = self.sure() >= SURE * pending;
+        let found = fits(if long { self.bytes } else { self.sure() });
+        if at_most < self.limit {
+            self.limit = at_most;
+        } else if found < self.limit {
+            if !long {
+                return false;
+            }
+            self.limit = found;
         } else if self.largest >= self.limit / 2 {
             // Only what was asked for in full says that there is more. By the limit, not by what came: metadata came too.
-            self.limit = fits.min(self.limit * 2);
+            self.limit = found.min(self.limit * GROWTH);
+        }
+        true
+    }
+
+    /// Bytes of responses of which nobody knows how much is unpacked.
+    fn pending(&self) -> u64 {
+        self.sources.iter().map(|source| source.pending).sum()
+    }
+
+    /// Bytes of responses that were unpacked in this window.
+    fn sure(&self) -> u64 {
+        self.bytes.saturating_sub(self.before)
+    }
+
+    fn close_window(&mut self) {
+        (self.bytes, self.before, self.largest) = (0, self.pending(), 0);
+        for source in &mut self.sources {
+            let little = std::mem::take(&mut source.brought) < self.limit / 8;
+            source.idle = if little { source.idle + 1 } else { 0 };
         }
     }
 }
@@ -123,14 +224,15 @@ mod tests {
     /// A broker that always has more, whose records take `density` times their bytes; gives the limit at the end, and the
     /// most that a response became.
     fn full_responses(size: &mut FetchSize, density: u64, brokers: u64) -> (u64, u64) {
-        let (mut received, mut unpacked) = (size.received, size.unpacked);
+        let mut received = size.sources.first().map_or(0, |source| source.received);
+        let mut unpacked = size.last;
         let mut most = 0;
         for _ in 0..40 {
             received += size.limit();
             // Told when it has come, unpacked when the next comes.
             let response = size.limit();
             size.look(Seen {
-                received,
+                received: &[(1, received)],
                 unpacked,
                 brokers,
                 partitions: 0,
@@ -150,7 +252,7 @@ mod tests {
             (1000, 1, 32 * MIB / 1000),
             (30_000, 1, 32 * MIB / 30_000),
             (1_000_000, 1, LEAST),
-            (8, 4, MIB),
+            (8, 4, 2 * MIB),
         ] {
             let mut size = FetchSize::new(4 * MIB, 32 * MIB);
             let (found, most) = full_responses(&mut size, density, brokers);
@@ -158,7 +260,9 @@ mod tests {
                 found > limit * 9 / 10 && found <= limit,
                 "{density}: {found}, not {limit}"
             );
-            assert!(most <= 32 * MIB / brokers || found == LEAST, "{density}: {most}");
+            // One that brings something, and one more.
+            let at_once = brokers.min(2);
+            assert!(most <= 32 * MIB / at_once || found == LEAST, "{density}: {most}");
         }
     }
 
@@ -175,33 +279,29 @@ mod tests {
     #[test]
     fn little_data_and_empty_answers_say_nothing() {
         let mut size = FetchSize::new(4 * MIB, 32 * MIB);
-        let mut seen = Seen {
-            received: 0,
-            unpacked: 0,
-            brokers: 1,
-            partitions: 10_000,
-        };
-        for _ in 0..10_000 {
-            seen.received += 10_000 * EMPTY + 200;
-            seen.unpacked += 800;
-            size.look(seen);
+        for answers in 1..10_000 {
+            size.look(Seen {
+                received: &[(1, answers * (10_000 * EMPTY + 200))],
+                unpacked: answers * 800,
+                brokers: 1,
+                partitions: 10_000,
+            });
         }
-        assert!(size.limit() <= 2 * LEAST, "{}", size.limit());
+        assert!(size.limit() <= GROWTH * LEAST, "{}", size.limit());
     }
 
     #[test]
-    fn other_answers_make_it_no_more_than_double() {
+    fn other_answers_say_little() {
         let mut size = FetchSize::new(4 * MIB, 32 * MIB);
-        let mut seen = Seen {
-            received: 50_000,
-            unpacked: 0,
-            brokers: 1,
-            partitions: 0,
-        };
-        size.look(seen);
-        (seen.received, seen.unpacked) = (51_000, 10 * MIB);
-        size.look(seen);
-        assert_eq!(size.limit(), 2 * LEAST);
+        for (received, unpacked) in [(50_000, 0), (51_000, 10 * MIB)] {
+            size.look(Seen {
+                received: &[(1, received)],
+                unpacked,
+                brokers: 1,
+                partitions: 0,
+            });
+        }
+        assert!(size.limit() <= GROWTH * LEAST, "{}", size.limit());
     }
 
     /// 3,000 partitions in each answer, and batches of 16 KiB: what is brought is less than what is said of the others.
@@ -213,7 +313,7 @@ mod tests {
             let data = size.limit().max(16 << 10);
             received += 3_000 * 40 + data;
             size.look(Seen {
-                received,
+                received: &[(1, received)],
                 unpacked,
                 brokers: 1,
                 partitions: 3_000,
@@ -221,6 +321,95 @@ mod tests {
             unpacked += data * 4;
         }
         assert!(size.limit() > 4 * MIB, "{}", size.limit());
+    }
+
+    /// Brokers in turn send full responses, records of eight times their bytes; gives the limit at the end.
+    fn in_turn(size: &mut FetchSize, received: &mut [(i32, u64)], busy: usize) -> u64 {
+        let brokers = received.len() as u64;
+        let mut unpacked = size.last;
+        for turn in 0..2_000 {
+            received[turn % busy].1 += size.limit();
+            // Metadata.
+            received[turn % received.len()].1 += 100;
+            let response = size.limit();
+            size.look(Seen {
+                received,
+                unpacked,
+                brokers,
+                partitions: 0,
+            });
+            unpacked += response * 8;
+        }
+        size.limit()
+    }
+
+    #[test]
+    fn the_share_is_divided_among_those_that_bring_something() {
+        const SHARE: u64 = 48 * MIB;
+        for (brokers, busy, at_once) in [
+            (1, 1, 1),
+            (2, 1, 2),
+            (3, 1, 2),
+            (3, 2, 3),
+            (3, 3, 3),
+            (12, 1, 4),
+            (12, 6, 7),
+            (12, 12, 12),
+            (100, 1, 34),
+        ] {
+            let mut size = FetchSize::new(16 * MIB, SHARE);
+            let mut received: Vec<_> = (1..=brokers).map(|id| (id, 0)).collect();
+            let limit = in_turn(&mut size, &mut received, busy);
+            let right = SHARE / 8 / at_once;
+            assert!(
+                limit > right * 8 / 10 && limit <= right * 101 / 100,
+                "{busy} of {brokers}: {limit}, not {right}"
+            );
+        }
+    }
+
+    /// A broker says that it has nothing, while what another one sent is half unpacked.
+    #[test]
+    fn idle_brokers_do_not_disturb_it() {
+        const RIGHT: u64 = 48 * MIB / 8 / 2;
+        let mut size = FetchSize::new(16 * MIB, 48 * MIB);
+        let (mut received, mut unpacked) = ([(1, 0), (2, 0), (3, 0)], 0);
+        for turn in 0..1_000 {
+            let look = |size: &mut FetchSize, received: &[(i32, u64)], unpacked| {
+                size.look(Seen {
+                    received,
+                    unpacked,
+                    brokers: 3,
+                    partitions: 24,
+                });
+            };
+            let response = size.limit().max(92_000);
+            received[0].1 += response;
+            look(&mut size, &received, unpacked);
+            for idle in [1, 2] {
+                unpacked += response * 2;
+                if turn % 5 == idle {
+                    received[idle].1 += 300;
+                    look(&mut size, &received, unpacked);
+                }
+            }
+            unpacked += response * 4;
+            assert!(size.limit() <= RIGHT, "{turn}: {}", size.limit());
+            assert!(turn < 60 || size.limit() > RIGHT / 2, "{turn}: {}", size.limit());
+        }
+    }
+
+    #[test]
+    fn brokers_that_become_busy_get_their_part_soon() {
+        let mut size = FetchSize::new(16 * MIB, 48 * MIB);
+        let mut received: Vec<_> = (1..=6).map(|id| (id, 0)).collect();
+        let alone = in_turn(&mut size, &mut received, 1);
+        let all = in_turn(&mut size, &mut received, 6);
+        assert!(all < alone / 2, "{all}, {alone}");
+        assert!(
+            in_turn(&mut size, &mut received, 1) > all * 2,
+            "and the others theirs"
+        );
     }
 
     #[test]

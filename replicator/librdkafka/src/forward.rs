@@ -48,10 +48,11 @@ impl Librdkafka {
 
     /// Judges how much to ask for at once by what the last responses became.
     fn size_fetches(&mut self) {
-        let (received, brokers) = native::received(&self.consumer);
+        let mut received = std::mem::take(&mut self.received);
+        let brokers = native::received(&self.consumer, &mut received);
         let (count, bytes) = native::queued(&self.records);
         let seen = Seen {
-            received,
+            received: &received,
             unpacked: self.taken + count * QUEUED_OVERHEAD + bytes,
             brokers,
             partitions: self.lanes.count(),
@@ -59,6 +60,7 @@ impl Librdkafka {
         if self.fetch_size.look(seen) {
             native::limit_fetches(&self.consumer, self.fetch_size.limit());
         }
+        self.received = received;
     }
 
     fn forward(&mut self, mut message: Consumed) {

@@ -12,6 +12,9 @@ use crate::wan;
 /// Partitions of every topic that is copied.
 pub(crate) const PARTITIONS: i32 = 24;
 
+/// Brokers of a region, one in each zone: the least that it has.
+pub(crate) const ZONES: u16 = 3;
+
 /// Heap of each broker.
 const HEAP_MIB: u32 = 1024;
 
@@ -36,9 +39,9 @@ impl Clusters {
         Cluster::start(spec("jp").setting("group.initial.rebalance.delay.ms", "3000")).await
     }
 
-    /// A source with a broker in each of three zones, the least that a region has. Clients have one fetch under way per broker.
+    /// A source as a region has it. Clients have one fetch under way per broker.
     pub(crate) async fn source_of_zones() -> Result<Cluster> {
-        Cluster::start(spec("tw").nodes(3)).await
+        Cluster::start(spec("tw").nodes(ZONES)).await
     }
 }
 

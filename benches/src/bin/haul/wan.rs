@@ -110,6 +110,9 @@ pub(crate) struct WanRun {
     pub(crate) invocation: usize,
     pub(crate) backlog: Backlog,
     pub(crate) between: Between,
+    /// Of the source.
+    #[serde(default = "alone")]
+    pub(crate) brokers: u16,
     /// What was measured of it: not the beginning, and not the whole backlog if that takes longer.
     pub(crate) seconds: f64,
     /// Of these, seconds in which the link was stalled.
@@ -123,6 +126,11 @@ pub(crate) struct WanRun {
     pub(crate) start_seconds: f64,
     /// Every record was copied, once; none: it was not waited for.
     pub(crate) exact: Option<bool>,
+}
+
+/// As long as it was not said.
+const fn alone() -> u16 {
+    1
 }
 
 impl WanRun {

@@ -4,14 +4,20 @@
 #include "rdkafka_broker.h"
 #include "rdkafka_queue.h"
 
-void kuroshio_received(rd_kafka_t *rk, int64_t *bytes, int32_t *brokers) {
+/* Bytes received from each broker, the first `room` of them; returns how many. `up`: brokers connected. */
+int32_t kuroshio_received(rd_kafka_t *rk, int32_t *ids, int64_t *bytes, int32_t room, int32_t *up) {
         rd_kafka_broker_t *rkb;
-        *bytes = 0;
+        int32_t count = 0;
         rd_kafka_rdlock(rk);
-        TAILQ_FOREACH(rkb, &rk->rk_brokers, rkb_link)
-                *bytes += rd_atomic64_get(&rkb->rkb_c.rx_bytes);
+        TAILQ_FOREACH(rkb, &rk->rk_brokers, rkb_link) {
+                if (count == room)
+                        break;
+                ids[count]     = rkb->rkb_nodeid;
+                bytes[count++] = rd_atomic64_get(&rkb->rkb_c.rx_bytes);
+        }
         rd_kafka_rdunlock(rk);
-        *brokers = rd_atomic32_get(&rk->rk_broker_up_cnt);
+        *up = rd_atomic32_get(&rk->rk_broker_up_cnt);
+        return count;
 }
 
 /* How often the threads of all brokers went round; for tests. */

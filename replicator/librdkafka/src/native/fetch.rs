@@ -6,7 +6,13 @@ use super::{Handle, Queue};
 
 // See `fetch.c`.
 unsafe extern "C" {
-    fn kuroshio_received(client: *mut sys::rd_kafka_t, bytes: *mut i64, brokers: *mut i32);
+    fn kuroshio_received(
+        client: *mut sys::rd_kafka_t,
+        ids: *mut i32,
+        bytes: *mut i64,
+        room: i32,
+        up: *mut i32,
+    ) -> i32;
     fn kuroshio_queued(queue: *mut sys::rd_kafka_queue_t, count: *mut u64, bytes: *mut u64);
     fn kuroshio_limit_fetches(client: *mut sys::rd_kafka_t, bytes: i32);
     #[cfg(test)]
@@ -20,15 +26,32 @@ pub(crate) fn wakeups(client: &Handle) -> i64 {
     unsafe { kuroshio_wakeups(client.native_ptr()) }
 }
 
-/// Bytes received from all brokers since the client was made, and the number of brokers connected, at least 1.
-pub(crate) fn received(client: &Handle) -> (u64, u64) {
-    let (mut bytes, mut brokers) = (0_i64, 0_i32);
-    // SAFETY: the client is alive; its list of brokers is read under its lock, the rest are atomics.
-    unsafe { kuroshio_received(client.native_ptr(), &mut bytes, &mut brokers) };
-    (
-        u64::try_from(bytes).unwrap_or(0),
-        u64::try_from(brokers).unwrap_or(1).max(1),
-    )
+/// Brokers that are looked at; a client of more takes the others for idle.
+const BROKERS: usize = 256;
+
+/// Puts the id of each broker, and the bytes received from it since the client was made, into `received`. Returns the number of
+/// brokers connected, at least 1.
+pub(crate) fn received(client: &Handle, received: &mut Vec<(i32, u64)>) -> u64 {
+    let (mut ids, mut bytes, mut up) = ([0_i32; BROKERS], [0_i64; BROKERS], 0_i32);
+    // SAFETY: the client is alive; its list of brokers is read under its lock, ids never change, the rest are atomics. There
+    // is room for as many as is said.
+    let count = unsafe {
+        kuroshio_received(
+            client.native_ptr(),
+            ids.as_mut_ptr(),
+            bytes.as_mut_ptr(),
+            BROKERS as i32,
+            &mut up,
+        )
+    };
+    received.clear();
+    let bytes = bytes.iter().map(|bytes| u64::try_from(*bytes).unwrap_or(0));
+    received.extend(
+        ids.into_iter()
+            .zip(bytes)
+            .take(usize::try_from(count).unwrap_or(0)),
+    );
+    u64::try_from(up).unwrap_or(1).max(1)
 }
 
 /// Messages in a queue, and the bytes of their values.

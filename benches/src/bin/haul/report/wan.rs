@@ -19,10 +19,14 @@ fn carriers(results: &Results) -> impl Iterator<Item = Carrier> {
 
 /// One table for delays, one for everything else.
 pub(super) fn tables(results: &Results) -> Result<String> {
-    let mut text = "\n## Over a link between regions\n\nJSON of ~350 B, lz4. The source has three brokers. The carrier sits beside the target and the source is far, unless said otherwise. All runs, also those with 0 ms, go through \
+    let brokers: BTreeSet<String> = results.wan.iter().map(|run| run.brokers.to_string()).collect();
+    let brokers: Vec<String> = brokers.into_iter().collect();
+    let mut text = format!(
+        "\n## Over a link between regions\n\nJSON of ~350 B, lz4. Brokers of the source: {}. The carrier sits beside the target and the source is far, unless said otherwise. All runs, also those with 0 ms, go through \
                     the same proxy, which takes CPU from the same cores; TCP ends at the proxy, so that its windows are those of the \
-                    table and not of a real network. Where a case was measured several times the run of median speed is shown. MB/s of keys and values / of bytes on the link (share of the local network's):\n\n| |"
-        .to_owned();
+                    table and not of a real network. Where a case was measured several times the run of median speed is shown. MB/s of keys and values / of bytes on the link (share of the local network's):\n\n| |",
+        brokers.join(", ")
+    );
     for backlog in Backlog::ALL {
         for between in DELAYS {
             write!(text, " {}, {between} |", backlog.title())?;

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::{Backlog, Between, Regions, WanRun};
 use crate::carriers::{Carrier, Job};
-use crate::clusters::{PARTITIONS, clean, create};
+use crate::clusters::{PARTITIONS, ZONES, clean, create};
 use crate::count;
 use crate::data::Full;
 use crate::progress::Progress;
@@ -77,6 +77,7 @@ pub(super) async fn run(
         invocation: case.invocation,
         backlog: case.backlog,
         between: case.between,
+        brokers: ZONES,
         seconds: (figures.to.at - figures.from.at).as_secs_f64(),
         stalled_seconds: figures.stalled.as_secs_f64(),
         bytes: (figures.to.end - figures.from.end) as f64 * full.bytes as f64 / full.records as f64,
