@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
-use kuroshio_client::{Flow, Topic, Translated, Translator};
+use kuroshio_client::{Flow, Question, Topic, Translated, Translator};
 use kuroshio_core::origin::{self, Tag};
 use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, Pair, pair};
 use rdkafka::message::{Message, OwnedHeaders, OwnedMessage};
@@ -55,7 +55,14 @@ async fn check(
     let end = end.iter().find(|(partition, _)| partition.partition == PARTITION);
     let end = *end.context("no end")?.1;
     let translator = Translator::new(wire(from), wire(to));
-    let translated = translator.translate(topic, PARTITION, offsets, &[]).await?;
+    let question = Question {
+        topic: topic.clone().into(),
+        partition: PARTITION,
+        offsets: offsets.to_vec(),
+        anchors: Vec::new(),
+    };
+    let mut answers = translator.translate(&[question]).await?;
+    let translated = answers.pop().context("no answer")??;
     let mut exact = 0;
     for (offset, found) in offsets.iter().zip(&translated) {
         let truth = truth(&here, &there, end, *offset);

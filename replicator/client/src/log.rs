@@ -34,10 +34,18 @@ pub(crate) struct Log<'a> {
     pub(crate) cluster: &'a Cluster,
     pub(crate) partition: TopicPartition,
     /// Bytes that may still be read.
-    pub(crate) left: usize,
+    left: usize,
 }
 
-impl Log<'_> {
+impl<'a> Log<'a> {
+    pub(crate) fn new(cluster: &'a Cluster, partition: TopicPartition, budget: usize) -> Self {
+        Self {
+            cluster,
+            partition,
+            left: budget,
+        }
+    }
+
     pub(crate) fn here(&self) -> Place<'_> {
         Place {
             cluster: self.cluster.alias(),

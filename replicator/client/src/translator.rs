@@ -1,25 +1,22 @@
-//! Where a consumer of one cluster goes on in another.
+//! Where consumers of one cluster go on in another.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
-use kuroshio_core::search::{Ask, Found, NEAR, Search, Stretch};
-use kuroshio_core::start::Metadata;
-use kuroshio_core::translate::{self, Place, Translation, Unread};
-use kuroshio_core::types::{Copies, TopicPartition};
-use kuroshio_wire::{Cluster, Isolation, OffsetAt, Stored, TransactionListing};
+use futures_util::stream::{self, StreamExt};
+use kuroshio_core::search::Found;
+use kuroshio_core::translate::{self, Translation};
+use kuroshio_core::types::TopicPartition;
+use kuroshio_wire::Cluster;
 
-use crate::log::{Log, PROBE, STEP};
+use crate::legs::{Bounds, Leg, Legs, bounds};
+use crate::log::Log;
 
 /// Bytes read of each log for one partition, all offsets together.
 const BUDGET: usize = 64 << 20;
-/// Offsets looked at in front of one, for what lies before it.
-const BEFORE: i64 = 200;
-/// Until what was committed before we asked can be read.
-const VISIBLE: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(20);
+/// Partitions translated at the same time.
+const AT_ONCE: usize = 8;
 
 /// Why offsets cannot be translated.
 #[derive(Debug, thiserror::Error)]
@@ -94,33 +91,37 @@ pub struct Translated {
     pub missing: u64,
 }
 
+/// Offsets of one partition to be translated.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The topic.
+    pub topic: Arc<Topic>,
+    /// The partition, from 0.
+    pub partition: i32,
+    /// Offsets on the cluster that is translated from.
+    pub offsets: Vec<i64>,
+    /// What is known already spares reading.
+    pub anchors: Vec<Anchor>,
+}
+
+impl Question {
+    fn here(&self) -> TopicPartition {
+        TopicPartition::new(Arc::clone(&self.topic.flow.topic), self.partition)
+    }
+
+    fn there(&self) -> TopicPartition {
+        TopicPartition::new(Arc::clone(&self.topic.name), self.partition)
+    }
+}
+
+/// What became of a question: its offsets, in their order.
+pub type Answer = Result<Vec<Translated>, Error>;
+
 /// Translates offsets of one cluster into those of another.
+#[derive(Clone)]
 pub struct Translator {
     from: Cluster,
     to: Cluster,
-}
-
-/// A flow's state at its target, for one partition.
-struct Leg {
-    source: Arc<str>,
-    topic: Arc<str>,
-    position: i64,
-    copies: Copies,
-    producers: HashSet<i64>,
-}
-
-impl Leg {
-    fn of(&self, partition: i32) -> Place<'_> {
-        Place {
-            cluster: &self.source,
-            topic: &self.topic,
-            partition,
-        }
-    }
-
-    fn in_order(&self) -> Option<i64> {
-        self.copies.in_order.map(|offset| offset.0)
-    }
 }
 
 impl Translator {
@@ -130,281 +131,119 @@ impl Translator {
         Self { from, to }
     }
 
-    /// Translates offsets of one partition, in their order. `anchors` spare reading, as many as are known.
+    /// Answers questions, each with its own outcome, in their order.
     ///
     /// # Errors
-    /// When a cluster cannot be asked, or the flow has no position for the partition.
-    pub async fn translate(
-        &self,
-        topic: &Topic,
-        partition: i32,
-        offsets: &[i64],
-        anchors: &[Anchor],
-    ) -> Result<Vec<Translated>, Error> {
-        let there = TopicPartition::new(Arc::clone(&topic.name), partition);
-        let here = TopicPartition::new(Arc::clone(&topic.flow.topic), partition);
-        // Once for all flows of a cluster.
-        let transactions = self.to.list_transactions().await?;
-        let flow = leg(&self.to, &topic.flow, &there, &transactions)
-            .await?
-            .ok_or_else(|| Error::NoPosition {
-                flow: Arc::clone(&topic.flow.name),
-                partition: there.clone(),
-                cluster: Arc::clone(self.to.alias()),
-            })?;
-        let mut others = Vec::new();
-        for other in &topic.into_to {
-            others.extend(leg(&self.to, other, &there, &transactions).await?);
-        }
-        let mut back = Vec::new();
-        if !topic.into_from.is_empty() {
-            let transactions = self.from.list_transactions().await?;
-            for other in &topic.into_from {
-                back.extend(leg(&self.from, other, &here, &transactions).await?);
-            }
-        }
-        let (read_from, read_to) =
-            tokio::try_join!(self.bounds(&self.from, &here), self.bounds(&self.to, &there))?;
-        let mut from = Log {
-            cluster: &self.from,
-            partition: here,
-            left: BUDGET,
+    /// When a cluster cannot be asked where its flows stand.
+    pub async fn translate(&self, questions: &[Question]) -> Result<Vec<Answer>, Error> {
+        let (mut here, mut there) = (BTreeSet::new(), BTreeSet::new());
+        let (mut into_from, mut into_to) = (BTreeMap::new(), BTreeMap::new());
+        let note = |flows: &mut BTreeMap<_, BTreeSet<_>>, flow: &Flow, partition: &TopicPartition| {
+            let partitions = flows.entry(Arc::clone(&flow.name)).or_default();
+            partitions.insert(partition.clone());
         };
-        let mut to = Log {
-            cluster: &self.to,
-            partition: there,
-            left: BUDGET,
+        for question in questions {
+            let (topic, source, target) = (&question.topic, question.here(), question.there());
+            note(&mut into_to, &topic.flow, &target);
+            topic
+                .into_to
+                .iter()
+                .for_each(|flow| note(&mut into_to, flow, &target));
+            topic
+                .into_from
+                .iter()
+                .for_each(|flow| note(&mut into_from, flow, &source));
+            here.insert(source);
+            there.insert(target);
+        }
+        // Positions before the logs: what is copied meanwhile lies behind them.
+        let (to, from) = tokio::try_join!(Legs::ask(&self.to, &into_to), Legs::ask(&self.from, &into_from))?;
+        let (read_from, read_to) = tokio::join!(bounds(&self.from, &here), bounds(&self.to, &there));
+        let work: Vec<_> = questions
+            .iter()
+            .map(|question| self.work(question, (&from, &to), (&read_from, &read_to)))
+            .collect();
+        Ok(stream::iter(work).map(answer).buffered(AT_ONCE).collect().await)
+    }
+
+    fn work<'a>(
+        &'a self,
+        question: &'a Question,
+        (from, to): (&Legs, &Legs),
+        (read_from, read_to): (&Bounds, &Bounds),
+    ) -> Result<Work<'a>, Error> {
+        let (topic, here, there) = (&question.topic, question.here(), question.there());
+        let flow = to.of(&topic.flow, &there)?;
+        let flow = flow.ok_or_else(|| to.none(&topic.flow, &there))?;
+        let known = |legs: &Legs, flows: &[Flow], partition| {
+            let legs = flows.iter().map(|flow| legs.of(flow, partition));
+            legs.filter_map(Result::transpose)
+                .collect::<Result<Vec<Leg>, Error>>()
         };
+        let range = |bounds: &Bounds, partition| bounds.get(partition).cloned().unwrap_or(Ok(0..0));
+        Ok(Work {
+            question,
+            flow,
+            others: known(to, &topic.into_to, &there)?,
+            back: known(from, &topic.into_from, &here)?,
+            read_from: range(read_from, &here)?,
+            read_to: range(read_to, &there)?,
+            from: Log::new(&self.from, here, BUDGET),
+            to: Log::new(&self.to, there, BUDGET),
+        })
+    }
+}
+
+/// A question with all that was asked for it.
+struct Work<'a> {
+    question: &'a Question,
+    flow: Leg,
+    /// Flows into the cluster that is translated to, and into the one that is translated from.
+    others: Vec<Leg>,
+    back: Vec<Leg>,
+    read_from: Range<i64>,
+    read_to: Range<i64>,
+    from: Log<'a>,
+    to: Log<'a>,
+}
+
+async fn answer(work: Result<Work<'_>, Error>) -> Answer {
+    work?.run().await
+}
+
+impl Work<'_> {
+    async fn run(mut self) -> Answer {
+        let Question { offsets, anchors, .. } = self.question;
+        let (start, end) = (self.read_to.start, self.read_to.end);
         let floor = |offset: i64| {
             let known = anchors.iter().filter(|anchor| anchor.source <= offset);
-            known.map(|anchor| anchor.target).max().unwrap_or(read_to.start)
+            known.map(|anchor| anchor.target).max().unwrap_or(start)
         };
-        let known: Vec<Range<i64>> = offsets.iter().map(|offset| floor(*offset)..read_to.end).collect();
+        let known: Vec<Range<i64>> = offsets.iter().map(|offset| floor(*offset)..end).collect();
         let mut found: Vec<Vec<Found>> = vec![Vec::new(); offsets.len()];
         let wanted: Vec<_> = offsets.iter().map(|offset| (*offset, true)).collect();
-        to.search(&flow, &wanted, &known, &mut found).await?;
-        for leg in &back {
-            let unread = from.unread(leg, offsets, &read_from).await?;
+        self.to.search(&self.flow, &wanted, &known, &mut found).await?;
+        for leg in &self.back {
+            let unread = self.from.unread(leg, offsets, &self.read_from).await?;
             let wanted: Vec<_> = unread
                 .iter()
                 .map(|unread| unread.unwrap_or((leg.position, true)))
                 .collect();
-            if leg.source == *self.to.alias() {
-                to.first_born(&wanted, &known, &mut found).await?;
-            } else if let Some(forward) = others.iter().find(|other| other.source == leg.source) {
-                to.search(forward, &wanted, &known, &mut found).await?;
+            if leg.source == *self.to.cluster.alias() {
+                self.to.first_born(&wanted, &known, &mut found).await?;
+            } else if let Some(forward) = self.others.iter().find(|other| other.source == leg.source) {
+                self.to.search(forward, &wanted, &known, &mut found).await?;
             }
         }
-        let translated = found
-            .iter()
-            .zip(offsets)
-            .zip(&known)
-            .map(|((found, offset), known)| Translated {
-                translation: translate::answer(found).unwrap_or(Translation {
-                    offset: known.start,
-                    exact: false,
-                    again: 0,
-                }),
-                missing: u64::try_from(offset - flow.position).unwrap_or(0),
-            });
+        let answers = found.iter().zip(offsets).zip(&known);
+        let translated = answers.map(|((found, offset), known)| Translated {
+            translation: translate::answer(found).unwrap_or(Translation {
+                offset: known.start,
+                exact: false,
+                again: 0,
+            }),
+            missing: u64::try_from(offset - self.flow.position).unwrap_or(0),
+        });
         Ok(translated.collect())
-    }
-
-    /// What a read_committed consumer can read of a partition, once everything is visible that is there now.
-    async fn bounds(&self, cluster: &Cluster, partition: &TopicPartition) -> Result<Range<i64>, Error> {
-        let list = async |at, isolation| {
-            let listed = cluster.list_offset(partition, at, isolation).await?;
-            Ok::<_, Error>(listed.map_or(0, |listed| listed.offset))
-        };
-        let start = list(OffsetAt::Earliest, Isolation::ReadCommitted).await?;
-        let written = list(OffsetAt::Latest, Isolation::ReadUncommitted).await?;
-        let visible = async {
-            loop {
-                let end = list(OffsetAt::Latest, Isolation::ReadCommitted).await?;
-                if end >= written {
-                    return Ok::<_, Error>(end);
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        let end = match tokio::time::timeout(VISIBLE, visible).await {
-            Ok(end) => end?,
-            // An application's transaction is open for longer: what is in it is not there yet.
-            Err(_) => list(OffsetAt::Latest, Isolation::ReadCommitted).await?,
-        };
-        Ok(start..end.max(start))
-    }
-}
-
-/// A flow's position for a partition of its target; `None`: it has none.
-async fn leg(
-    target: &Cluster,
-    flow: &Flow,
-    partition: &TopicPartition,
-    transactions: &[TransactionListing],
-) -> Result<Option<Leg>, Error> {
-    let group = format!("kuroshio.{}", flow.name);
-    let mut stored = target
-        .fetch_offsets(&group, Some(std::slice::from_ref(partition)))
-        .await?;
-    let offset = match stored.remove(partition) {
-        Some(Ok(Stored::Offset(offset))) => offset,
-        Some(Ok(Stored::Nothing)) | None => return Ok(None),
-        Some(Ok(Stored::Unstable)) => {
-            return Err(Error::Unstable {
-                flow: Arc::clone(&flow.name),
-                partition: partition.clone(),
-            });
-        }
-        Some(Err(error)) => return Err(error.into()),
-    };
-    let prefix = format!("{group}.");
-    let own = transactions
-        .iter()
-        .filter(|listed| listed.transactional_id.starts_with(&prefix));
-    Ok(Some(Leg {
-        source: Arc::clone(&flow.source),
-        topic: Arc::clone(&flow.topic),
-        position: offset.offset,
-        copies: Metadata::parse(&offset.metadata).map_or(Copies::default(), |metadata| metadata.copies),
-        producers: own.map(|listed| listed.producer_id).collect(),
-    }))
-}
-
-impl Log<'_> {
-    /// For each offset the first record in `known` that comes from the leg's source at or behind it. The offsets may themselves be
-    /// less than what is right, which the answer then is too.
-    async fn search(
-        &mut self,
-        leg: &Leg,
-        wanted: &[(i64, bool)],
-        known: &[Range<i64>],
-        found: &mut [Vec<Found>],
-    ) -> Result<(), Error> {
-        let mut searches: Vec<Search> = wanted
-            .iter()
-            .zip(known)
-            .map(|((wanted, _), known)| Search::new(*wanted, known.clone(), known.start, leg.in_order()))
-            .collect();
-        // What is read for one is read for all.
-        let near = NEAR.saturating_mul(i64::try_from(searches.len()).unwrap_or(i64::MAX));
-        let mut stuck = vec![false; searches.len()];
-        while let Some((number, ask)) = searches
-            .iter_mut()
-            .enumerate()
-            .filter(|(number, _)| !stuck[*number])
-            .find_map(|(number, search)| Some((number, search.ask(near)?)))
-        {
-            let (at, bytes) = match ask {
-                Ask::Probe(at) => (at, PROBE),
-                Ask::Scan(at) => (at, STEP),
-            };
-            let Some(chunk) = self.read(at, bytes).await? else {
-                stuck[number] = true;
-                continue;
-            };
-            let of = leg.of(self.partition.partition);
-            let stretch = chunk.stretch(self.here(), of, &leg.producers);
-            for search in &mut searches {
-                search.read(&stretch);
-            }
-        }
-        for ((search, (_, sure)), found) in searches.iter().zip(wanted).zip(found) {
-            let Found { at, exact } = search.found();
-            found.push(Found {
-                at,
-                exact: exact && *sure,
-            });
-        }
-        Ok(())
-    }
-
-    /// For each offset the first record at or behind it that was born here; those behind what was found already do not matter.
-    async fn first_born(
-        &mut self,
-        wanted: &[(i64, bool)],
-        known: &[Range<i64>],
-        found: &mut [Vec<Found>],
-    ) -> Result<(), Error> {
-        for (((wanted, sure), known), found) in wanted.iter().zip(known).zip(found) {
-            let end = found.iter().map(|part| part.at).min().unwrap_or(known.end);
-            let mut search = Search::new(*wanted, known.start..end, (*wanted).max(known.start), None);
-            while let Some(Ask::Scan(at) | Ask::Probe(at)) = search.ask(NEAR) {
-                let Some(chunk) = self.read(at, STEP).await? else {
-                    break;
-                };
-                let here = self.here();
-                search.read(&chunk.stretch(here, here, &HashSet::new()));
-            }
-            let part = search.found();
-            found.push(Found {
-                exact: part.exact && *sure,
-                ..part
-            });
-        }
-        Ok(())
-    }
-
-    /// For each offset the smallest one in the leg's source among the records from it on, and whether it is sure; `None`: there
-    /// are none.
-    async fn unread(
-        &mut self,
-        leg: &Leg,
-        offsets: &[i64],
-        log: &Range<i64>,
-    ) -> Result<Vec<Option<(i64, bool)>>, Error> {
-        let end = leg.copies.end.map_or(log.end, |end| end.0.min(log.end));
-        let mut stretches = Vec::new();
-        let mut all = Vec::with_capacity(offsets.len());
-        for offset in offsets {
-            let from = (*offset).max(log.start);
-            let mut unread = Unread::new(from..end, leg.in_order());
-            let before = (from - BEFORE).max(log.start);
-            if from < end
-                && before < from
-                && let Some(stretch) = self.stretch(leg, before, PROBE, &mut stretches).await?
-            {
-                unread.before(stretch);
-                unread.read(stretch);
-            }
-            let mut known = true;
-            // Copies are near, or far away.
-            let mut bytes = PROBE;
-            while let Some(at) = unread.ask() {
-                match self.stretch(leg, at, bytes, &mut stretches).await? {
-                    Some(stretch) => unread.read(stretch),
-                    None => {
-                        known = false;
-                        break;
-                    }
-                }
-                bytes = (bytes * 4).min(STEP);
-            }
-            all.push(if known {
-                unread.smallest()
-            } else {
-                Some((0, false))
-            });
-        }
-        Ok(all)
-    }
-
-    /// What comes from the leg's source, from `at` on, read unless it was before.
-    async fn stretch<'a>(
-        &mut self,
-        leg: &Leg,
-        at: i64,
-        bytes: i32,
-        known: &'a mut Vec<Stretch>,
-    ) -> Result<Option<&'a Stretch>, Error> {
-        if let Some(number) = known.iter().position(|stretch| stretch.offsets.contains(&at)) {
-            return Ok(known.get(number));
-        }
-        let Some(chunk) = self.read(at, bytes).await? else {
-            return Ok(None);
-        };
-        let of = leg.of(self.partition.partition);
-        known.push(chunk.stretch(self.here(), of, &leg.producers));
-        Ok(known.last())
     }
 }

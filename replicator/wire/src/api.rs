@@ -64,8 +64,8 @@ apis! {
 
     ListOffsetsRequest => ListOffsetsResponse, ListOffsets, NEWEST;
     OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse, OffsetForLeaderEpoch, NEWEST;
-    // v8 moves the group into a list, v10 names topics by id; v7 has all we need and is spoken from 2.5 to 4.3.
-    OffsetFetchRequest => OffsetFetchResponse, OffsetFetch, 7;
+    // v8 has a list of groups (KIP-709), v9 is for members of KIP-848 groups, v10 names topics by id.
+    OffsetFetchRequest => OffsetFetchResponse, OffsetFetch, 8;
     // v9 is for members of KIP-848 groups and answers with other codes; v10 names topics by id.
     OffsetCommitRequest => OffsetCommitResponse, OffsetCommit, 8;
 

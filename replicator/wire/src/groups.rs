@@ -195,7 +195,7 @@ impl Cluster {
     }
 
     /// Asks about groups one by one, a bounded number at the same time.
-    async fn for_each_group<T, F>(
+    pub(crate) async fn for_each_group<T, F>(
         &self,
         groups: &[Arc<str>],
         ask: impl Fn(Self, Arc<str>) -> F,

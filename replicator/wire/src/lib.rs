@@ -42,7 +42,7 @@ pub use leaders::ByPartition;
 pub use membership::{Join, Joined, JoinedMember};
 pub use metadata::{Broker, Metadata, PartitionMetadata, TopicId, TopicMetadata, Topics};
 pub use offsets::{EpochEnd, Isolation, ListedOffset, OffsetAt};
-pub use positions::{Committer, GroupOffset, Stored};
+pub use positions::{ByGroup, Committer, GroupOffset, Stored};
 pub use probe::{Chunk, Committed, Read};
 pub use settings::{ClusterSettings, Security};
 pub use transactions::{ProducerIdentity, TransactionDescription, TransactionListing};

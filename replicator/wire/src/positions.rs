@@ -1,18 +1,18 @@
 //! Offsets that groups have committed: read always stable, written always named.
 
-use std::collections::{BTreeMap, HashMap};
+mod fetched;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponsePartition;
-use kafka_protocol::messages::{
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
-};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, OffsetFetchResponse};
 use kuroshio_core::types::{Membership, POSITIONS_PER_REQUEST, TopicPartition};
+use tokio::task::JoinSet;
+use tokio::time::Duration;
 
 use crate::api::Api;
 use crate::class::{Class, class_of, waits};
@@ -22,9 +22,16 @@ use crate::directory::Role;
 use crate::error::{Error, On, Place};
 use crate::leaders::ByPartition;
 use crate::metadata::id;
+use fetched::{GROUPS, Told, ToldPartition, Wanted};
 
 /// First OffsetFetch version with `require_stable` (KIP-447).
 const STABLE: i16 = 7;
+
+/// Groups asked about in one request: with 20 partitions each some 100 KiB of answer.
+const GROUPS_PER_REQUEST: usize = 100;
+
+/// What groups have stored, each with its own outcome.
+pub type ByGroup = HashMap<Arc<str>, Result<ByPartition<Stored>, Error>>;
 
 /// An offset that a group commits for a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,27 +80,72 @@ impl Cluster {
             // librdkafka's mock garbles the list of all; its groups are as new as the process.
             return Ok(HashMap::new());
         }
-        let topics = partitions.map(by_topic);
-        let build = |version| {
-            let request = OffsetFetchRequest::default().with_group_id(name(group).into());
-            let topics = topics
-                .as_ref()
-                .map(|topics| topics.iter().map(fetch_topic).collect());
-            request.with_topics(topics).with_require_stable(version >= STABLE)
-        };
+        let (asked, wanted): ([Arc<str>; 1], Wanted) = ([group.into()], partitions.map(by_topic));
+        let build = |version| fetched::request(version, &asked, &wanted);
         let least = if self.settings().embedded { 0 } else { STABLE };
         let route = self.to_group(group, Purpose::Control).at_least(least);
         let (answer, at) = self.ask(route, build, unreadable).await?;
-        let mut outcomes = HashMap::new();
-        for topic in answer.topics {
-            let topic_name = text(&topic.name.0);
-            for partition in topic.partitions {
-                let partition_name = TopicPartition::new(Arc::clone(&topic_name), partition.partition_index);
-                let outcome = self.stored(&at, group, &partition_name, &partition);
-                outcomes.insert(partition_name, outcome);
+        let told = fetched::told(answer, &asked[0]).into_iter().next();
+        Ok(told.map_or_else(HashMap::new, |told| self.stored(&at, told)))
+    }
+
+    /// All that `groups` have stored, always with `require_stable`. Groups that one broker coordinates, as the last
+    /// [`Cluster::list_groups`] found, are asked for together (Kafka 3.0 and later); the others one by one.
+    pub async fn fetch_offsets_of(&self, groups: &[Arc<str>]) -> ByGroup {
+        let mut by_broker: BTreeMap<i32, Vec<Arc<str>>> = BTreeMap::new();
+        for group in groups {
+            let broker = self.directory().coordinator(Role::Group, group);
+            by_broker
+                .entry(broker.unwrap_or(-1))
+                .or_default()
+                .push(Arc::clone(group));
+        }
+        let mut asked = JoinSet::new();
+        for (broker, groups) in by_broker {
+            let cluster = self.clone();
+            asked.spawn(async move { cluster.fetch_from(broker, groups).await });
+        }
+        let (mut outcomes, mut alone) = (HashMap::new(), Vec::new());
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok((told, left)) => {
+                    outcomes.extend(told.into_iter().map(|(group, stored)| (group, Ok(stored))));
+                    alone.extend(left);
+                }
+                // A question neither panics nor is aborted.
+                Err(error) => tracing::error!(%error, "a question about groups ended without outcome"),
             }
         }
-        Ok(outcomes)
+        let one = |cluster: Self, group: Arc<str>| async move { cluster.fetch_offsets(&group, None).await };
+        outcomes.extend(self.for_each_group(&alone, one).await);
+        outcomes
+    }
+
+    /// What a broker says of groups, and those that it says nothing of.
+    async fn fetch_from(
+        &self,
+        broker: i32,
+        groups: Vec<Arc<str>>,
+    ) -> (Vec<(Arc<str>, ByPartition<Stored>)>, Vec<Arc<str>>) {
+        let (mut all, mut alone) = (Vec::new(), Vec::new());
+        for part in groups.chunks(GROUPS_PER_REQUEST) {
+            let route = Route::new(To::Broker(broker), Purpose::Control, On::Broker(broker)).at_least(GROUPS);
+            let build = |version| fetched::request(version, part, &None);
+            let mut left: BTreeSet<Arc<str>> = part.iter().cloned().collect();
+            // Whatever is wrong with all of them, or with one: alone each says so, or finds its coordinator.
+            let deadline = self.deadline(Duration::ZERO);
+            if broker >= 0
+                && let Ok((answer, at)) = self.once(&route, &build, deadline).await
+            {
+                for told in fetched::told(answer, &part[0]) {
+                    if told.error == 0 && left.remove(&told.group) {
+                        all.push((Arc::clone(&told.group), self.stored(&at, told)));
+                    }
+                }
+            }
+            alone.extend(left);
+        }
+        (all, alone)
     }
 
     /// Commits offsets for `group`, in as many requests as it takes; each partition has its own outcome. A refusal of a
@@ -197,40 +249,53 @@ impl Cluster {
         }
     }
 
-    fn stored(
-        &self,
-        at: &Place,
-        group: &str,
-        partition: &TopicPartition,
-        told: &OffsetFetchResponsePartition,
-    ) -> Result<Stored, Error> {
-        match ResponseError::try_from_code(told.error_code) {
-            Some(ResponseError::UnstableOffsetCommit) => Ok(Stored::Unstable),
-            Some(_) => {
-                let on = On::GroupPartition(group.into(), partition.clone());
-                Err(self.refused(at.clone(), on, told.error_code, None))
-            }
-            None if told.committed_offset < 0 => Ok(Stored::Nothing),
-            None => Ok(Stored::Offset(GroupOffset {
-                offset: told.committed_offset,
-                leader_epoch: id(told.committed_leader_epoch),
-                metadata: told.metadata.as_ref().map_or_else(|| "".into(), text),
-            })),
-        }
+    fn stored(&self, at: &Place, told: Told) -> ByPartition<Stored> {
+        let outcome = |told_partition: ToldPartition| {
+            let ToldPartition {
+                partition,
+                error,
+                offset,
+                leader_epoch,
+                metadata,
+            } = told_partition;
+            let outcome = match ResponseError::try_from_code(error) {
+                Some(ResponseError::UnstableOffsetCommit) => Ok(Stored::Unstable),
+                Some(_) => {
+                    let on = On::GroupPartition(Arc::clone(&told.group), partition.clone());
+                    Err(self.refused(at.clone(), on, error, None))
+                }
+                None if offset < 0 => Ok(Stored::Nothing),
+                None => Ok(Stored::Offset(GroupOffset {
+                    offset,
+                    leader_epoch: id(leader_epoch),
+                    metadata,
+                })),
+            };
+            (partition, outcome)
+        };
+        told.partitions.into_iter().map(outcome).collect()
     }
 }
 
 /// The error of a whole fetch. Before v2 it stood at every partition, and some brokers still put it there.
 fn unreadable(answer: &OffsetFetchResponse) -> (i16, Option<Arc<str>>) {
-    if answer.error_code != 0 {
-        return (answer.error_code, None);
+    let of_group = answer.groups.iter().map(|group| group.error_code);
+    let of_whole = std::iter::once(answer.error_code)
+        .chain(of_group)
+        .find(|code| *code != 0);
+    if let Some(code) = of_whole {
+        return (code, None);
     }
     let codes = answer
         .topics
         .iter()
         .flat_map(|topic| &topic.partitions)
         .map(|partition| partition.error_code);
-    (whole(codes, waits), None)
+    let newer = answer.groups.iter().flat_map(|group| &group.topics);
+    let newer = newer
+        .flat_map(|topic| &topic.partitions)
+        .map(|partition| partition.error_code);
+    (whole(codes.chain(newer), waits), None)
 }
 
 /// A commit has no error of its own: what refuses all of it stands at every partition.
@@ -262,12 +327,6 @@ fn by_topic(partitions: &[TopicPartition]) -> BTreeMap<Arc<str>, Vec<i32>> {
             .push(partition.partition);
     }
     topics
-}
-
-fn fetch_topic((topic, partitions): (&Arc<str>, &Vec<i32>)) -> OffsetFetchRequestTopic {
-    OffsetFetchRequestTopic::default()
-        .with_name(name(topic).into())
-        .with_partition_indexes(partitions.clone())
 }
 
 fn commit_partition(partition: i32, offset: &GroupOffset) -> OffsetCommitRequestPartition {

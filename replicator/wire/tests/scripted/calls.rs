@@ -92,7 +92,7 @@ async fn positions_are_not_read_without_require_stable() {
     }
 }
 
-/// An answer for partition t-0 with an error code.
+/// An answer for partition t-0 with an error code, up to v7.
 fn stored(code: Option<i16>) -> OffsetFetchResponse {
     use offset_fetch_response::{OffsetFetchResponsePartition, OffsetFetchResponseTopic};
     let partition = OffsetFetchResponsePartition::default()
@@ -104,6 +104,87 @@ fn stored(code: Option<i16>) -> OffsetFetchResponse {
     OffsetFetchResponse::default().with_topics(vec![topic])
 }
 
+/// What is said from v8 on of a group with this offset for t-0, and with these errors of the group and the partition.
+fn of_group(
+    group: &'static str,
+    offset: i64,
+    errors: (i16, i16),
+) -> offset_fetch_response::OffsetFetchResponseGroup {
+    use offset_fetch_response::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    };
+    let partition = OffsetFetchResponsePartitions::default()
+        .with_committed_offset(offset)
+        .with_metadata(Some(StrBytes::from_static_str("note")))
+        .with_error_code(errors.1);
+    let topic = OffsetFetchResponseTopics::default()
+        .with_name(StrBytes::from_static_str("t").into())
+        .with_partitions(vec![partition]);
+    OffsetFetchResponseGroup::default()
+        .with_group_id(StrBytes::from_static_str(group).into())
+        .with_error_code(errors.0)
+        .with_topics(vec![topic])
+}
+
+/// One group moves while they are asked for, one is left out: both are asked for again, alone.
+#[tokio::test]
+async fn groups_of_one_broker_are_asked_for_together() {
+    let broker = Broker::start().await;
+    let cluster = broker.cluster(|_| {});
+    let names = ["a", "b", "c"];
+    let script = async {
+        let mut peer = broker.serve().await;
+        let asked = peer.next::<MetadataRequest>().await;
+        peer.answer(&asked, &broker.metadata()).await;
+        let asked = peer.next::<ListGroupsRequest>().await;
+        let listed = names.map(|name| {
+            list_groups_response::ListedGroup::default().with_group_id(StrBytes::from_static_str(name).into())
+        });
+        peer.answer(&asked, &ListGroupsResponse::default().with_groups(listed.into()))
+            .await;
+        let asked = peer.next::<OffsetFetchRequest>().await;
+        let wanted = asked
+            .request
+            .groups
+            .iter()
+            .map(|group| (&**group.group_id, &group.topics));
+        assert!(asked.request.require_stable && asked.version == 8);
+        assert!(wanted.eq(names.map(|name| (name, &None))));
+        let moved = (KafkaCode::NotCoordinator.code(), 0);
+        let answer = vec![of_group("a", 1, (0, 0)), of_group("b", 0, moved)];
+        peer.answer(&asked, &OffsetFetchResponse::default().with_groups(answer))
+            .await;
+        for _ in 0..2 {
+            let asked = peer.next::<OffsetFetchRequest>().await;
+            assert_eq!(asked.request.groups.len(), 1);
+            let answer = match &**asked.request.groups[0].group_id {
+                "b" => of_group("b", 2, (0, 0)),
+                "c" => of_group("c", -1, (0, 0)),
+                other => panic!("{other}"),
+            };
+            peer.answer(&asked, &OffsetFetchResponse::default().with_groups(vec![answer]))
+                .await;
+        }
+    };
+    let ask = async {
+        let listed = cluster.list_groups().await.unwrap();
+        assert_eq!(listed.len(), 3);
+        cluster.fetch_offsets_of(&names.map(Into::into)).await
+    };
+    let (mut stored, ()) = play(ask, script).await;
+    let mut of = |group: &str| {
+        let stored = stored
+            .remove(group)
+            .unwrap()
+            .unwrap()
+            .remove(&TopicPartition::new("t", 0));
+        stored.unwrap().unwrap()
+    };
+    assert!(matches!(of("a"), Stored::Offset(offset) if offset.offset == 1 && &*offset.metadata == "note"));
+    assert!(matches!(of("b"), Stored::Offset(offset) if offset.offset == 2));
+    assert_eq!(of("c"), Stored::Nothing);
+}
+
 #[tokio::test]
 async fn unstable_positions_are_told_and_not_waited_for() {
     let broker = Broker::start().await;
@@ -113,9 +194,13 @@ async fn unstable_positions_are_told_and_not_waited_for() {
         let mut peer = broker.serve().await;
         peer.coordinate(&broker).await;
         let asked = peer.next::<OffsetFetchRequest>().await;
-        assert!(asked.request.require_stable && asked.version == 7);
-        peer.answer(&asked, &stored(Some(KafkaCode::UnstableOffsetCommit.code())))
-            .await;
+        assert!(asked.request.require_stable && asked.version == 8);
+        let unstable = of_group("g", 5, (0, KafkaCode::UnstableOffsetCommit.code()));
+        peer.answer(
+            &asked,
+            &OffsetFetchResponse::default().with_groups(vec![unstable]),
+        )
+        .await;
     };
     let partitions = [partition.clone()];
     let (offsets, ()) = play(cluster.fetch_offsets("g", Some(&partitions)), script).await;
