@@ -118,6 +118,7 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
 
     let mut flows = JoinSet::new();
     let running = job.flows.len();
+    let all: Arc<[config::Flow]> = job.config.flows.clone().into();
     for (flow, board) in job.flows.iter().zip(boards) {
         let run = FlowRun {
             memory: job.config.memory_of(flow, running),
@@ -134,6 +135,8 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
             health: Arc::clone(&health),
             stop: stop.clone(),
             flow: flow.clone(),
+            flows: Arc::clone(&all),
+            embedded: job.embedded,
             board,
         };
         flows.spawn(async move {

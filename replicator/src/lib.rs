@@ -8,6 +8,7 @@ pub mod cli;
 pub mod codecs;
 pub mod config;
 pub mod demo;
+pub mod groups;
 pub mod http;
 pub mod lanes;
 pub mod line;

@@ -33,6 +33,7 @@ pub struct Metrics {
     latency: HistogramVec,
     lost: IntCounterVec,
     quarantined: IntGaugeVec,
+    group_sync_age: GaugeVec,
     cluster_up: IntGaugeVec,
     flow_up: IntGaugeVec,
     transactions: IntCounterVec,
@@ -73,6 +74,7 @@ impl Metrics {
             latency: register(r, HistogramVec::new(HistogramOpts::new("kuroshio_replication_latency_seconds", "Durable on the target minus record timestamp; one observation per run of records, of its oldest.").buckets(LATENCY_BUCKETS.to_vec()), &["flow"])?)?,
             lost: counter(r, "kuroshio_lost_records_total", "Records gone from the source before they were copied.", &lost)?,
             quarantined: gauge(r, "kuroshio_quarantined_partitions", "Partitions that stand still alone, by reason.", &["flow", "reason"])?,
+            group_sync_age: register(r, GaugeVec::new(opts("kuroshio_group_sync_age_seconds", "Since the group's offsets on the target were last known right."), &["flow", "group"])?)?,
             cluster_up: gauge(r, "kuroshio_cluster_up", "1 if the cluster answered the last time it was asked.", &["cluster"])?,
             flow_up: gauge(r, "kuroshio_flow_up", "1 while the flow runs in this process.", &["flow"])?,
             transactions: counter(r, "kuroshio_transactions_total", "Transactions on the target by outcome.", &["flow", "outcome"])?,
@@ -166,6 +168,16 @@ impl FlowMetrics {
             return;
         }
         remove(self.metrics.quarantined.remove_label_values(&labels));
+    }
+
+    /// How long ago a group's offsets on the target were last known right; `None` removes the series.
+    pub fn group_sync_age(&self, group: &str, age: Option<Duration>) {
+        let labels = [self.flow.as_str(), group];
+        let ages = &self.metrics.group_sync_age;
+        match age {
+            Some(age) => ages.with_label_values(&labels).set(age.as_secs_f64()),
+            None => remove(ages.remove_label_values(&labels)),
+        }
     }
 
     /// Records were lost. The series exists only from the first loss on.

@@ -16,6 +16,7 @@
 mod bad_input;
 mod both_ways;
 mod engine;
+mod groups;
 mod harness;
 mod kills;
 mod memory;

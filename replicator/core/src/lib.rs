@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod engine;
 pub mod flow;
+pub mod groups;
 pub mod lag;
 pub mod origin;
 pub mod routes;

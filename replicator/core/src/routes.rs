@@ -303,6 +303,21 @@ impl Router {
         }
     }
 
+    /// The topic that is copied into `target`, if there can be one.
+    #[must_use]
+    pub fn source_of(&self, target: &str) -> Option<Arc<str>> {
+        let renamed = self.settings.rename.iter().filter(|(_, name)| *name == target);
+        let prefixed = match &self.settings.naming {
+            Naming::Identity => Some(target),
+            Naming::Prefix(separator) => target
+                .strip_prefix(self.settings.source.as_str())
+                .and_then(|rest| rest.strip_prefix(separator.as_str())),
+        };
+        let mut candidates = renamed.map(|(topic, _)| topic.as_str()).chain(prefixed);
+        let found = candidates.find(|topic| self.route(topic).is_ok_and(|name| &*name == target))?;
+        Some(found.into())
+    }
+
     /// Under prefix naming: the alias that the name begins with, and the rest.
     fn copied_from<'a>(&'a self, topic: &'a str) -> Option<(&'a str, &'a str)> {
         let Naming::Prefix(separator) = &self.settings.naming else {

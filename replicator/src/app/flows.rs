@@ -19,6 +19,7 @@ use crate::board::FlowBoard;
 use crate::clerk::{Clerk, FirstStart};
 use crate::codecs::Codecs;
 use crate::config::{self, Delivery, Pumps, Start};
+use crate::groups::GroupSync;
 use crate::lanes::{FlowEnds, LaneDesk, PumpView};
 use crate::line::{PumpLine, WakeSlot};
 use crate::member::{Member, Seating};
@@ -67,6 +68,10 @@ pub enum FlowError {
 pub(super) struct FlowRun {
     /// As configured.
     pub flow: config::Flow,
+    /// All flows of the configuration.
+    pub flows: Arc<[config::Flow]>,
+    /// Its clusters are embedded in this process.
+    pub embedded: bool,
     /// The process's name.
     pub instance: Arc<str>,
     /// Bytes of record data in flight.
@@ -206,6 +211,20 @@ impl FlowRun {
             reasons: BTreeMap::new(),
         };
         tasks.spawn(named("sampler", sampler.run()));
+        // The embedded brokers of `demo` have no list of groups.
+        if self.flow.groups.sync && !self.embedded {
+            let sync = GroupSync {
+                flow: self.flow.clone(),
+                flows: Arc::clone(&self.flows),
+                source: self.source.clone(),
+                target: self.target.clone(),
+                board: Arc::clone(&self.board),
+                metrics: self.metrics.clone(),
+                known: BTreeMap::new(),
+                failed: None,
+            };
+            tasks.spawn(named("sync of groups", sync.run()));
+        }
         if self.flow.positions_on_source {
             let copy = storer::copy_to_source(
                 ends.clone(),

@@ -14,7 +14,7 @@ use super::raw::{RawCluster, RawConfig, RawEnds, RawResidency};
 use super::settings::RawSettings;
 use super::values::{Alias, Pattern};
 use super::words::{Forward, Naming};
-use super::{Cluster, Config, Flow, Log, TopicConfigs, cross, later, paths, schema, walk};
+use super::{Cluster, Config, Flow, Groups, Log, TopicConfigs, cross, later, paths, schema, walk};
 
 /// The configuration that the tree holds; `None` (or more mistakes than before): it is not valid.
 pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
@@ -296,6 +296,12 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
         configs: TopicConfigs {
             copy: raw.configs.sync,
             exclude: raw.configs.exclude,
+        },
+        groups: Groups {
+            sync: raw.groups.sync,
+            include: raw.groups.include,
+            exclude: raw.groups.exclude,
+            interval: raw.groups.interval.0,
         },
         compression: raw.compression,
         pumps: raw.pumps,

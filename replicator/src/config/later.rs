@@ -59,11 +59,6 @@ const SETTINGS: &[Later] = &[
         off: Off::False,
     },
     Later {
-        path: &["groups", "sync"],
-        feature: "translating groups",
-        off: Off::False,
-    },
-    Later {
         path: &["throttle", "bytes_per_second"],
         feature: "throttling",
         off: Off::ZeroBytes,

@@ -90,6 +90,8 @@ pub struct Flow {
     pub authority: Arc<str>,
     /// Topic configs.
     pub configs: TopicConfigs,
+    /// Consumer groups.
+    pub groups: Groups,
     /// Compression on the target.
     pub compression: Compression,
     /// Threads of this process for this flow.
@@ -107,6 +109,19 @@ pub struct TopicConfigs {
     pub copy: bool,
     /// Names of configs that are never taken over.
     pub exclude: Vec<Pattern>,
+}
+
+/// Which groups' offsets follow on the target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Groups {
+    /// Whether any do.
+    pub sync: bool,
+    /// Groups that do.
+    pub include: Vec<Pattern>,
+    /// Of these, groups that do not.
+    pub exclude: Vec<Pattern>,
+    /// Time between two looks at them.
+    pub interval: Duration,
 }
 
 /// Logs.

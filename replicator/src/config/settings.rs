@@ -198,7 +198,7 @@ pub(crate) struct RawGroups {
 impl Default for RawGroups {
     fn default() -> Self {
         Self {
-            sync: false,
+            sync: true,
             include: patterns(&[".*"]),
             exclude: patterns(&["console-consumer-.*", "connect-.*", "__.*", "kuroshio.*"]),
             interval: seconds(5),

@@ -250,10 +250,6 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
             "defaults.acls.delete: copying ACLs is not",
         ),
         (
-            with("defaults: { groups: { sync: true } }"),
-            "defaults.groups.sync: translating groups is not",
-        ),
-        (
             with("defaults: { heartbeats: { enabled: true } }"),
             "defaults.heartbeats.enabled: writing heartbeats is not",
         ),
@@ -270,8 +266,8 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
             "defaults.mm2_compat.checkpoints: writing MirrorMaker 2's topics is not",
         ),
         (
-            SMALLEST.replace("target: tw }", "target: tw, groups: { sync: true } }"),
-            "flows[1].groups.sync: translating groups is not available in this version; remove the key or set it to false",
+            SMALLEST.replace("target: tw }", "target: tw, heartbeats: { enabled: true } }"),
+            "flows[1].heartbeats.enabled: writing heartbeats is not available in this version; remove the key or set it to false",
         ),
         (
             with("http: { admin: true }"),

@@ -142,6 +142,31 @@ fn naming() {
 }
 
 #[test]
+fn a_name_on_the_target_leads_back_to_its_topic() {
+    let renamed = RouteSettings {
+        rename: rename(&[("orders", "jp-orders"), ("secret.keys", "keys")]),
+        ..settings()
+    };
+    for (settings, target, expected) in [
+        (settings(), "orders", Some("orders")),
+        (settings(), "secret.keys", None),
+        (settings(), "__consumer_offsets", None),
+        (renamed.clone(), "jp-orders", Some("orders")),
+        // `orders` itself has another name there.
+        (renamed.clone(), "orders", None),
+        (renamed, "keys", Some("keys")),
+        (prefixed(), "tw.orders", Some("orders")),
+        (prefixed(), "orders", None),
+        (prefixed(), "us.orders", None),
+        // A copy of a copy, which is not relayed.
+        (prefixed(), "tw.us.orders", None),
+    ] {
+        let found = router(settings).source_of(target);
+        assert_eq!(found.as_deref(), expected, "{target}");
+    }
+}
+
+#[test]
 fn heartbeats_are_copied_whatever_the_rest_says() {
     let settings = RouteSettings {
         heartbeats: true,

@@ -1,0 +1,310 @@
+//! Keeps the offsets of users' groups on the target where they are on the source (DESIGN D4): only what is ours, only groups
+//! without members there, never so that a record would be skipped.
+
+mod writing;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kuroshio_client::Anchor;
+use kuroshio_core::flow::{Pairing, Phase};
+use kuroshio_core::groups::{Facts, Left, Mark, Offset, Plan, plan};
+use kuroshio_core::types::TopicPartition;
+use kuroshio_wire::{ByPartition, Cluster, Error, GroupListing, GroupOffset, Stored};
+
+use crate::board::FlowBoard;
+use crate::config;
+use crate::metrics::FlowMetrics;
+
+/// Looks at the source alone until the target is looked at again, whether or not anything moved: somebody may have taken an
+/// offset away.
+const LOOKS: u32 = 12;
+
+/// Syncs the groups of one flow, for the partitions that this process owns.
+pub struct GroupSync {
+    /// The flow.
+    pub flow: config::Flow,
+    /// All flows of the configuration: records of a topic may come over several.
+    pub flows: Arc<[config::Flow]>,
+    /// The source.
+    pub source: Cluster,
+    /// The target.
+    pub target: Cluster,
+    /// The flow's board.
+    pub board: Arc<FlowBoard>,
+    /// The flow's metrics.
+    pub metrics: FlowMetrics,
+    /// What is known of each group.
+    pub known: BTreeMap<Arc<str>, Known>,
+    /// What went wrong this time: how often, and the first of it.
+    pub failed: Option<(usize, String)>,
+}
+
+/// A group.
+pub struct Known {
+    /// When its offsets on the target were last known right.
+    right: Instant,
+    /// For each source partition the source offset that the target's was made from.
+    synced: HashMap<TopicPartition, i64>,
+    left: Option<Left>,
+}
+
+/// A partition that this process copies.
+struct Owned {
+    pairing: Pairing,
+    position: i64,
+}
+
+/// An offset to be translated.
+struct Due {
+    group: Arc<str>,
+    source: TopicPartition,
+    target: TopicPartition,
+    wanted: i64,
+    /// What the target has by an earlier translation.
+    anchor: Option<Anchor>,
+}
+
+impl GroupSync {
+    /// Syncs for ever.
+    pub async fn run(mut self) {
+        let mut looks = 0_u32;
+        loop {
+            tokio::time::sleep(self.flow.groups.interval).await;
+            let owned = self.owned();
+            if owned.is_empty() {
+                self.forget(&BTreeMap::new());
+            } else {
+                match self.sync(&owned, looks.is_multiple_of(LOOKS)).await {
+                    Ok(()) => looks = looks.wrapping_add(1),
+                    Err(error) => self.fail(error.to_string()),
+                }
+            }
+            if let Some((count, first)) = self.failed.take() {
+                self.board
+                    .error(format!("groups are not synced, {count} times; first: {first}"));
+            }
+            for (group, known) in &self.known {
+                // Of what is left alone nobody says when it is right.
+                let age = known.left.is_none().then(|| known.right.elapsed());
+                self.metrics.group_sync_age(group, age);
+            }
+        }
+    }
+
+    fn owned(&self) -> HashMap<TopicPartition, Owned> {
+        let views = self.board.views();
+        let lanes = views.iter().flat_map(|view| view.lanes.iter());
+        let running = lanes.filter(|lane| lane.phase == Phase::Running);
+        running
+            .filter_map(|lane| {
+                let owned = Owned {
+                    pairing: lane.pairing.clone(),
+                    position: lane.committed.as_ref()?.offset.0,
+                };
+                Some((lane.pairing.source.clone(), owned))
+            })
+            .collect()
+    }
+
+    async fn sync(
+        &mut self,
+        owned: &HashMap<TopicPartition, Owned>,
+        everything: bool,
+    ) -> Result<(), kuroshio_client::Error> {
+        let listed = self.source.list_groups().await?;
+        let listed: BTreeMap<_, _> = listed
+            .into_iter()
+            .filter(|group| self.selects(group))
+            .map(|group| (Arc::clone(&group.group), living(&group)))
+            .collect();
+        let names: Vec<_> = listed.keys().cloned().collect();
+        let stored = self.source.fetch_offsets_of(&names).await;
+        self.forget(&listed);
+        let now = Instant::now();
+        let mut moved = BTreeMap::new();
+        for (group, outcome) in stored {
+            let offsets = match outcome {
+                Ok(offsets) => relevant(offsets, owned),
+                Err(error) => {
+                    self.fail(format!("group {group}: {error}"));
+                    continue;
+                }
+            };
+            if offsets.is_empty() {
+                // Another process has its partitions.
+                self.known.remove(&group);
+                self.metrics.group_sync_age(&group, None);
+                continue;
+            }
+            let known = self.known.entry(Arc::clone(&group)).or_insert_with(|| Known {
+                right: now,
+                synced: HashMap::new(),
+                left: None,
+            });
+            let same = |(partition, offset): (&TopicPartition, &GroupOffset)| {
+                let wanted = offset.offset.min(owned[partition].position);
+                known.synced.get(partition) == Some(&wanted)
+            };
+            if everything || known.left.is_some() || !offsets.iter().all(same) {
+                moved.insert(group, offsets);
+            } else {
+                known.right = now;
+            }
+        }
+        if moved.is_empty() {
+            return Ok(());
+        }
+        self.follow(owned, &listed, moved).await
+    }
+
+    fn selects(&self, group: &GroupListing) -> bool {
+        let wanted = &self.flow.groups;
+        let consumers = matches!(&*group.protocol_type, "consumer" | "");
+        let matches =
+            |patterns: &[config::Pattern]| patterns.iter().any(|pattern| pattern.matches(&group.group));
+        consumers
+            && group.kind.as_deref() != Some("Share")
+            && matches(&wanted.include)
+            && !matches(&wanted.exclude)
+    }
+
+    fn forget(&mut self, listed: &BTreeMap<Arc<str>, bool>) {
+        let metrics = &self.metrics;
+        self.known.retain(|group, _| {
+            let there = listed.contains_key(group);
+            if !there {
+                metrics.group_sync_age(group, None);
+            }
+            there
+        });
+    }
+
+    /// Brings what moved to the target.
+    async fn follow(
+        &mut self,
+        owned: &HashMap<TopicPartition, Owned>,
+        listed: &BTreeMap<Arc<str>, bool>,
+        moved: BTreeMap<Arc<str>, BTreeMap<TopicPartition, GroupOffset>>,
+    ) -> Result<(), kuroshio_client::Error> {
+        let there = self.target.list_groups().await?;
+        let there: BTreeMap<_, _> = there
+            .into_iter()
+            .filter(|group| moved.contains_key(&group.group))
+            .map(|group| (Arc::clone(&group.group), living(&group)))
+            .collect();
+        let names: Vec<_> = there.keys().cloned().collect();
+        let mut held = self.target.fetch_offsets_of(&names).await;
+        let mut due = Vec::new();
+        for (group, offsets) in moved {
+            let living = (
+                listed.get(&group) == Some(&true),
+                there.get(&group) == Some(&true),
+            );
+            match self.plan(owned, &group, living, &offsets, held.remove(&group)) {
+                Ok(wanted) => due.extend(wanted),
+                Err(error) => self.fail(format!("group {group}: {error}")),
+            }
+        }
+        let translated = self.translate(owned, due).await?;
+        self.write(translated).await;
+        Ok(())
+    }
+
+    /// What of a group is to be translated.
+    fn plan(
+        &mut self,
+        owned: &HashMap<TopicPartition, Owned>,
+        group: &Arc<str>,
+        (living_on_source, living_on_target): (bool, bool),
+        offsets: &BTreeMap<TopicPartition, GroupOffset>,
+        held: Option<Result<ByPartition<Stored>, Error>>,
+    ) -> Result<Vec<Due>, Error> {
+        let held = held.transpose()?.unwrap_or_default();
+        let Some(known) = self.known.get_mut(group) else {
+            return Ok(Vec::new());
+        };
+        let (mut due, mut left) = (Vec::new(), None);
+        for (partition, offset) in offsets {
+            let Owned { pairing, position } = &owned[partition];
+            let target = match held.get(&pairing.target()) {
+                Some(Ok(Stored::Offset(target))) => Some(target),
+                Some(Ok(Stored::Nothing)) | None => None,
+                // Somebody is about to write there.
+                Some(Ok(Stored::Unstable) | Err(_)) => continue,
+            };
+            let as_it_is = |offset: &'_ GroupOffset| (offset.offset, Arc::clone(&offset.metadata));
+            let (source, target) = (as_it_is(offset), target.map(as_it_is));
+            let decided = plan(&Facts {
+                flow: &self.flow.name,
+                source: Some(Offset {
+                    offset: source.0,
+                    metadata: &source.1,
+                }),
+                target: target.as_ref().map(|(offset, metadata)| Offset {
+                    offset: *offset,
+                    metadata,
+                }),
+                living_on_source,
+                living_on_target,
+                position: *position,
+            });
+            match decided {
+                Plan::Leave(why) => left = left.max(Some(why)),
+                Plan::Current => {
+                    known.synced.insert(partition.clone(), source.0.min(*position));
+                }
+                Plan::Translate(wanted) => {
+                    let anchor = target.as_ref().and_then(|(offset, metadata)| {
+                        Some(Anchor {
+                            source: Mark::parse(metadata)?.source,
+                            target: *offset,
+                        })
+                    });
+                    due.push(Due {
+                        group: Arc::clone(group),
+                        source: partition.clone(),
+                        target: pairing.target(),
+                        wanted,
+                        anchor,
+                    });
+                }
+            }
+        }
+        if left != known.left
+            && let Some(why) = left
+        {
+            tracing::info!(flow = %self.flow.name, %group, "offsets of the group are left as they are: {why}");
+        }
+        known.left = left;
+        if due.is_empty() && left.is_none() {
+            known.right = Instant::now();
+        }
+        Ok(due)
+    }
+
+    fn fail(&mut self, what: String) {
+        let (count, _) = self.failed.get_or_insert((0, what));
+        *count += 1;
+    }
+}
+
+/// Whether a group has members. What is older than Kafka 2.6 does not say: then the coordinator does, which refuses to write.
+fn living(group: &GroupListing) -> bool {
+    !matches!(group.state.as_deref(), None | Some("Empty" | "Dead"))
+}
+
+/// Offsets of the partitions that this process owns.
+fn relevant(
+    offsets: ByPartition<Stored>,
+    owned: &HashMap<TopicPartition, Owned>,
+) -> BTreeMap<TopicPartition, GroupOffset> {
+    offsets
+        .into_iter()
+        .filter_map(|(partition, stored)| match stored {
+            Ok(Stored::Offset(offset)) if owned.contains_key(&partition) => Some((partition, offset)),
+            _ => None,
+        })
+        .collect()
+}
