@@ -216,7 +216,9 @@ impl Work<'_> {
         let Question { offsets, anchors, .. } = self.question;
         let (start, end) = (self.read_to.start, self.read_to.end);
         let floor = |offset: i64| {
-            let known = anchors.iter().filter(|anchor| anchor.source <= offset);
+            // One behind the end is of a log that was cut since.
+            let trusted = |anchor: &&Anchor| anchor.source <= offset && anchor.target <= end;
+            let known = anchors.iter().filter(trusted);
             known.map(|anchor| anchor.target).max().unwrap_or(start)
         };
         let known: Vec<Range<i64>> = offsets.iter().map(|offset| floor(*offset)..end).collect();
