@@ -234,18 +234,10 @@ impl GroupSync {
                 // Somebody is about to write there.
                 Some(Ok(Stored::Unstable) | Err(_)) => continue,
             };
-            let as_it_is = |offset: &'_ GroupOffset| (offset.offset, Arc::clone(&offset.metadata));
-            let (source, target) = (as_it_is(offset), target.map(as_it_is));
             let decided = plan(&Facts {
                 flow: &self.flow.name,
-                source: Some(Offset {
-                    offset: source.0,
-                    metadata: &source.1,
-                }),
-                target: target.as_ref().map(|(offset, metadata)| Offset {
-                    offset: *offset,
-                    metadata,
-                }),
+                source: Some(as_it_is(offset)),
+                target: target.map(as_it_is),
                 living_on_source,
                 living_on_target,
                 position: *position,
@@ -253,13 +245,15 @@ impl GroupSync {
             match decided {
                 Plan::Leave(why) => left = left.max(Some(why)),
                 Plan::Current => {
-                    known.synced.insert(partition.clone(), source.0.min(*position));
+                    known
+                        .synced
+                        .insert(partition.clone(), offset.offset.min(*position));
                 }
                 Plan::Translate(wanted) => {
-                    let anchor = target.as_ref().and_then(|(offset, metadata)| {
+                    let anchor = target.and_then(|target| {
                         Some(Anchor {
-                            source: Mark::parse(metadata)?.source,
-                            target: *offset,
+                            source: Mark::parse(&target.metadata)?.source,
+                            target: target.offset,
                         })
                     });
                     due.push(Due {
@@ -293,6 +287,13 @@ impl GroupSync {
 /// Whether a group has members. What is older than Kafka 2.6 does not say: then the coordinator does, which refuses to write.
 fn living(group: &GroupListing) -> bool {
     !matches!(group.state.as_deref(), None | Some("Empty" | "Dead"))
+}
+
+fn as_it_is(stored: &GroupOffset) -> Offset<'_> {
+    Offset {
+        offset: stored.offset,
+        metadata: &stored.metadata,
+    }
 }
 
 /// Offsets of the partitions that this process owns.

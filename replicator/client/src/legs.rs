@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kuroshio_core::start::Metadata;
 use kuroshio_core::translate::Place;
-use kuroshio_core::types::{Copies, TopicPartition};
+use kuroshio_core::types::{Copies, TopicPartition, group_of};
 use kuroshio_wire::{ByPartition, Cluster, GroupOffset, Isolation, OffsetAt, Stored};
 
 use crate::translator::{Error, Flow};
@@ -62,7 +62,7 @@ impl Legs {
         }
         let transactions = cluster.list_transactions().await?;
         for (flow, partitions) in wanted {
-            let group = group(flow);
+            let group = group_of(flow);
             let partitions: Vec<_> = partitions.iter().cloned().collect();
             let stored = cluster.fetch_offsets(&group, Some(&partitions)).await?;
             legs.positions.insert(Arc::clone(flow), stored);
@@ -110,11 +110,6 @@ impl Legs {
             cluster: Arc::clone(&self.cluster),
         }
     }
-}
-
-/// The group that holds a flow's positions.
-fn group(flow: &str) -> String {
-    format!("kuroshio.{flow}")
 }
 
 /// What can be read of partitions.

@@ -143,3 +143,9 @@ pub struct Copies {
     /// At and behind this offset there is no copy of a record before the position.
     pub end: Option<TargetOffset>,
 }
+
+/// The group that holds a flow's positions and whose members its pumps are (INTERFACE "Names on the clusters").
+#[must_use]
+pub fn group_of(flow: &str) -> String {
+    format!("kuroshio.{flow}")
+}

@@ -4,6 +4,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
 use kuroshio_core::engine::EngineError;
+use kuroshio_core::types::group_of;
 
 use crate::settings::{ClientSettings, Delivery, MEMORY_MIN, Settings};
 
@@ -140,7 +141,7 @@ impl Memory {
 pub(crate) fn consumer(settings: &Settings) -> Result<ClientConfig, EngineError> {
     let memory = Memory::of(settings.memory_bytes);
     let mut config = shared(&settings.source, &settings.flow)?;
-    let group = format!("kuroshio.{}", settings.flow);
+    let group = group_of(&settings.flow);
     let ours: [(&str, &str); 9] = [
         ("group.id", &group),
         ("auto.offset.reset", "error"),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use kuroshio_core::flow::{FlowSettings, Pairing};
 use kuroshio_core::origin::Forward;
 use kuroshio_core::start::OnDataLoss;
+use kuroshio_core::types::group_of;
 use kuroshio_librdkafka::{ClientSettings, Librdkafka, Settings};
 use kuroshio_wire::{Backoff, Cluster};
 use tokio::sync::{OnceCell, mpsc, oneshot, watch};
@@ -184,7 +185,7 @@ impl FlowRun {
                 config::Forward::Relay => Forward::Relay,
             },
         };
-        let group: Arc<str> = format!("kuroshio.{}", self.flow.name).into();
+        let group: Arc<str> = group_of(&self.flow.name).into();
         let (catalog_tell, catalog) = watch::channel(Vec::new().into());
         let (first_tell, first) = watch::channel(None);
         let (weights_tell, weights) = watch::channel(Vec::new().into());

@@ -15,10 +15,7 @@ use crate::{growth, idle, latency, measure, report, wan};
 
 pub(crate) async fn run(cli: &Cli) -> Result<()> {
     let dir = cli.results_dir();
-    let command: Vec<_> = std::iter::once("haul".to_owned())
-        .chain(std::env::args().skip(1))
-        .collect();
-    let store = Store::open(&dir, command.join(" "))?;
+    let store = Store::open(&dir, command(std::env::args().skip(1)))?;
     let progress = Progress::new();
     progress.say("starting two clusters");
     let mut plan = Plan {
@@ -32,6 +29,19 @@ pub(crate) async fn run(cli: &Cli) -> Result<()> {
     // What was measured is shown also if something failed.
     report::write(&dir)?;
     measured
+}
+
+/// What was measured, as a command; where results are kept is a path of the machine, and nobody else's business.
+fn command(mut arguments: impl Iterator<Item = String>) -> String {
+    let mut command = "haul".to_owned();
+    while let Some(argument) = arguments.next() {
+        if argument == "--results" {
+            arguments.next();
+        } else if !argument.starts_with("--results=") {
+            command = format!("{command} {argument}");
+        }
+    }
+    command
 }
 
 struct Plan<'a> {
@@ -221,5 +231,22 @@ impl Plan<'_> {
         let left =
             |carrier: &Carrier| asked.contains(carrier) && !(self.cli.resume && there(&self.store, *carrier));
         Carrier::PRODUCTS.into_iter().filter(left).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_names_no_path_of_the_machine() {
+        for arguments in [
+            ["--no-wan", "--results", "/x/y", "--runs=2"].as_slice(),
+            &["--results=/x/y", "--no-wan", "--runs=2"],
+            &["--no-wan", "--runs=2", "--results", "/x/y"],
+        ] {
+            let arguments = arguments.iter().map(ToString::to_string);
+            assert_eq!(command(arguments), "haul --no-wan --runs=2");
+        }
     }
 }

@@ -66,43 +66,40 @@ pub(super) fn request(version: i16, groups: &[Arc<str>], wanted: &Wanted) -> Off
         .with_topics(wanted.as_ref().map(|topics| topics.iter().map(topic).collect()))
 }
 
+/// The partitions of topics of either shape: they are types of their own with the same fields.
+macro_rules! told_partitions {
+    ($topics:expr) => {
+        $topics
+            .into_iter()
+            .flat_map(|topic| {
+                let topic_name = text(&topic.name.0);
+                topic.partitions.into_iter().map(move |told| ToldPartition {
+                    partition: TopicPartition::new(Arc::clone(&topic_name), told.partition_index),
+                    error: told.error_code,
+                    offset: told.committed_offset,
+                    leader_epoch: told.committed_leader_epoch,
+                    metadata: note(told.metadata.as_ref()),
+                })
+            })
+            .collect()
+    };
+}
+
 /// What an answer says; below v8 of `asked`, which it does not name.
 pub(super) fn told(answer: OffsetFetchResponse, asked: &Arc<str>) -> Vec<Told> {
     if answer.groups.is_empty() {
-        let of_topic = |topic: kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseTopic| {
-            let topic_name = text(&topic.name.0);
-            let partitions = topic.partitions.into_iter();
-            partitions.map(move |told| ToldPartition {
-                partition: TopicPartition::new(Arc::clone(&topic_name), told.partition_index),
-                error: told.error_code,
-                offset: told.committed_offset,
-                leader_epoch: told.committed_leader_epoch,
-                metadata: note(told.metadata.as_ref()),
-            })
-        };
         return vec![Told {
             group: Arc::clone(asked),
             error: answer.error_code,
-            partitions: answer.topics.into_iter().flat_map(of_topic).collect(),
+            partitions: told_partitions!(answer.topics),
         }];
     }
-    let of_topic = |topic: kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseTopics| {
-        let topic_name = text(&topic.name.0);
-        let partitions = topic.partitions.into_iter();
-        partitions.map(move |told| ToldPartition {
-            partition: TopicPartition::new(Arc::clone(&topic_name), told.partition_index),
-            error: told.error_code,
-            offset: told.committed_offset,
-            leader_epoch: told.committed_leader_epoch,
-            metadata: note(told.metadata.as_ref()),
-        })
-    };
-    let of_group = |group: kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup| Told {
+    let groups = answer.groups.into_iter().map(|group| Told {
         group: text(&group.group_id.0),
         error: group.error_code,
-        partitions: group.topics.into_iter().flat_map(of_topic).collect(),
-    };
-    answer.groups.into_iter().map(of_group).collect()
+        partitions: told_partitions!(group.topics),
+    });
+    groups.collect()
 }
 
 fn note(metadata: Option<&StrBytes>) -> Arc<str> {
