@@ -161,7 +161,7 @@ impl Librdkafka {
         let source = match self.sources.get(&spec.source.topic) {
             Some(topic) => Arc::clone(topic),
             None => {
-                let topic = Topic::new(&self.consumer, &spec.source.topic, None)
+                let topic = Topic::new(&self.consumer, &spec.source.topic, &[])
                     .map_err(|why| failed(&self.settings.source.alias, why))?;
                 let topic = Arc::new(topic);
                 self.sources
@@ -176,15 +176,12 @@ impl Librdkafka {
             }
             return Ok((source, Arc::clone(topic)));
         }
-        let codec = match spec.codec {
-            Codec::None => c"none",
-            Codec::Gzip => c"gzip",
-            Codec::Snappy => c"snappy",
-            Codec::Lz4 => c"lz4",
-            Codec::Zstd => c"zstd",
-        };
-        let topic = Topic::new(&self.producer, &spec.target_topic, Some(codec))
-            .map_err(|why| failed(&self.settings.target.alias, why))?;
+        let topic = Topic::new(
+            &self.producer,
+            &spec.target_topic,
+            properties::compression(spec.codec),
+        )
+        .map_err(|why| failed(&self.settings.target.alias, why))?;
         let topic = Arc::new(topic);
         self.targets
             .insert(Arc::clone(&spec.target_topic), (spec.codec, Arc::clone(&topic)));

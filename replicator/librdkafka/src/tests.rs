@@ -128,7 +128,7 @@ fn write(cluster: &EmbeddedCluster, topic: &str, partition: i32, records: &[Raw]
         .set("queue.buffering.max.messages", "0")
         .set("linger.ms", "2");
     let producer = native::client(&config, false, "test".to_owned()).unwrap();
-    let handle = native::Topic::new(&producer, topic, None).unwrap();
+    let handle = native::Topic::new(&producer, topic, &[]).unwrap();
     for record in records {
         produce_copy(&producer, &handle, partition, record);
     }

@@ -189,30 +189,24 @@ unsafe impl Send for Topic {}
 unsafe impl Sync for Topic {}
 
 impl Topic {
-    /// The topic with the client's own settings, or with `codec` for its batches. A topic that the client knows
+    /// The topic with the client's own settings, of which `properties` replace some. A topic that the client knows
     /// already keeps the settings it has.
-    pub(crate) fn new(client: &Handle, name: &str, codec: Option<&CStr>) -> Result<Self, String> {
+    pub(crate) fn new(client: &Handle, name: &str, properties: &[(&CStr, &CStr)]) -> Result<Self, String> {
         let name = CString::new(name).map_err(|_| format!("topic {name:?} contains a NUL byte"))?;
         let mut conf = std::ptr::null_mut();
-        if let Some(codec) = codec {
+        if !properties.is_empty() {
             // SAFETY: the client is alive; the copy is ours until `rd_kafka_topic_new` takes it.
             conf = unsafe { sys::rd_kafka_default_topic_conf_dup(client.native_ptr()) };
+        }
+        for (key, value) in properties {
             // SAFETY: `conf` is alive, the strings end in NUL, and no error text is asked for.
             let set = unsafe {
-                sys::rd_kafka_topic_conf_set(
-                    conf,
-                    c"compression.codec".as_ptr(),
-                    codec.as_ptr(),
-                    std::ptr::null_mut(),
-                    0,
-                )
+                sys::rd_kafka_topic_conf_set(conf, key.as_ptr(), value.as_ptr(), std::ptr::null_mut(), 0)
             };
             if set != sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
                 // SAFETY: `conf` is still ours.
                 unsafe { sys::rd_kafka_topic_conf_destroy(conf) };
-                return Err(format!(
-                    "compression {codec:?} is not in this build of librdkafka"
-                ));
+                return Err(format!("this build of librdkafka refuses {key:?} = {value:?}"));
             }
         }
         // SAFETY: the client is alive; `conf` is null or ours and passes to librdkafka.
