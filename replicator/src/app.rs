@@ -194,14 +194,18 @@ async fn ping(cluster: Cluster, metrics: Arc<Metrics>, tell: watch::Sender<Seen>
 
 fn clusters(job: &Job) -> BTreeMap<Arc<str>, Cluster> {
     let aliases = job.flows.iter().flat_map(|flow| [&flow.source, &flow.target]);
-    let cluster = |alias: &Arc<str>| {
-        let configured = job.config.clusters.get(alias)?;
-        let mut settings = ClusterSettings::new(&**alias, configured.bootstrap_servers.clone());
-        settings.embedded = job.embedded;
-        settings.client_id = format!("kuroshio-{}", job.config.instance);
-        Some((Arc::clone(alias), Cluster::new(settings)))
-    };
+    let cluster = |alias: &Arc<str>| Some((Arc::clone(alias), cluster(&job.config, alias, job.embedded)?));
     aliases.filter_map(cluster).collect()
+}
+
+/// A configured cluster; `None`: there is none of that alias.
+#[must_use]
+pub fn cluster(config: &Config, alias: &str, embedded: bool) -> Option<Cluster> {
+    let configured = config.clusters.get(alias)?;
+    let mut settings = ClusterSettings::new(alias, configured.bootstrap_servers.clone());
+    settings.embedded = embedded;
+    settings.client_id = format!("kuroshio-{}", config.instance);
+    Some(Cluster::new(settings))
 }
 
 /// librdkafka's settings for the ends of a flow.

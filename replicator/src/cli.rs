@@ -25,6 +25,10 @@ pub enum Command {
     Demo(Demo),
     /// Check the configuration and reach every cluster; exit code 2 if something does not hold.
     Check(Check),
+    /// Print where groups go on in another cluster; changes nothing.
+    Translate(Translate),
+    /// Move groups to another cluster, and back with the ends swapped.
+    Failover(Failover),
     /// About the configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -72,6 +76,57 @@ pub struct Check {
     /// Look at the file only, connect to nothing.
     #[arg(long)]
     pub offline: bool,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `kuroshio translate`.
+#[derive(Debug, Args)]
+pub struct Translate {
+    /// Between which clusters.
+    #[command(flatten)]
+    pub ends: Between,
+    /// A group; may be repeated.
+    #[arg(long = "group", value_name = "GROUP", required = true, num_args = 1..)]
+    pub groups: Vec<String>,
+    /// Only this topic of the source.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+}
+
+/// `kuroshio failover`.
+#[derive(Debug, Args)]
+pub struct Failover {
+    /// Between which clusters.
+    #[command(flatten)]
+    pub ends: Between,
+    /// A group; may be repeated.
+    #[arg(long = "group", value_name = "GROUP", required = true, num_args = 1..)]
+    pub groups: Vec<String>,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Accept lag, an unreachable source, offsets that go back, and such as cannot be translated; never living members.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// What translating and moving groups have in common.
+#[derive(Debug, Args)]
+pub struct Between {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// The cluster that the groups come from.
+    #[arg(long, value_name = "ALIAS")]
+    pub from: String,
+    /// The cluster that they go to.
+    #[arg(long, value_name = "ALIAS")]
+    pub to: String,
+    /// Count the records that will be read again, instead of giving a bound: reads them.
+    #[arg(long)]
+    pub count: bool,
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -151,6 +206,18 @@ mod tests {
             let error = Cli::try_parse_from(&arguments).unwrap_err();
             assert_eq!(Exit::of_usage(&error), exit, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn groups_may_be_listed_and_repeated() {
+        let ends = [
+            "kuroshio", "failover", "--config", "f", "--from", "a", "--to", "b",
+        ];
+        for groups in [vec!["--group", "g", "h"], vec!["--group", "g", "--group", "h"]] {
+            let cli = Cli::try_parse_from(ends.iter().chain(&groups)).unwrap();
+            assert!(matches!(cli.command, Command::Failover(failover) if failover.groups == ["g", "h"]));
+        }
+        assert!(Cli::try_parse_from(ends).is_err());
     }
 
     #[test]

@@ -10,12 +10,14 @@ use std::time::Instant;
 use kuroshio_client::Anchor;
 use kuroshio_core::flow::{Pairing, Phase};
 use kuroshio_core::groups::{Facts, Left, Mark, Offset, Plan, plan};
-use kuroshio_core::types::TopicPartition;
+use kuroshio_core::types::{SourceOffset, TopicPartition};
 use kuroshio_wire::{ByPartition, Cluster, Error, GroupListing, GroupOffset, Stored};
 
 use crate::board::FlowBoard;
 use crate::config;
+use crate::lanes::Whereabouts;
 use crate::metrics::FlowMetrics;
+use crate::translation::Due;
 
 /// Looks at the source alone until the target is looked at again, whether or not anything moved: somebody may have taken an
 /// offset away.
@@ -54,16 +56,8 @@ pub struct Known {
 struct Owned {
     pairing: Pairing,
     position: i64,
-}
-
-/// An offset to be translated.
-struct Due {
-    group: Arc<str>,
-    source: TopicPartition,
-    target: TopicPartition,
-    wanted: i64,
-    /// What the target has by an earlier translation.
-    anchor: Option<Anchor>,
+    /// Where its records went; only in `exactly_once`, where nothing else of the flow can lie there.
+    whereabouts: Option<Whereabouts>,
 }
 
 impl GroupSync {
@@ -97,11 +91,13 @@ impl GroupSync {
         let views = self.board.views();
         let lanes = views.iter().flat_map(|view| view.lanes.iter());
         let running = lanes.filter(|lane| lane.phase == Phase::Running);
+        let sure = self.flow.delivery == config::Delivery::ExactlyOnce;
         running
             .filter_map(|lane| {
                 let owned = Owned {
                     pairing: lane.pairing.clone(),
                     position: lane.committed.as_ref()?.offset.0,
+                    whereabouts: sure.then(|| lane.whereabouts.clone()),
                 };
                 Some((lane.pairing.source.clone(), owned))
             })
@@ -207,7 +203,7 @@ impl GroupSync {
                 Err(error) => self.fail(format!("group {group}: {error}")),
             }
         }
-        let translated = self.translate(owned, due).await?;
+        let translated = self.translate(due).await?;
         self.write(translated).await;
         Ok(())
     }
@@ -227,7 +223,11 @@ impl GroupSync {
         };
         let (mut due, mut left) = (Vec::new(), None);
         for (partition, offset) in offsets {
-            let Owned { pairing, position } = &owned[partition];
+            let Owned {
+                pairing,
+                position,
+                whereabouts,
+            } = &owned[partition];
             let target = match held.get(&pairing.target()) {
                 Some(Ok(Stored::Offset(target))) => Some(target),
                 Some(Ok(Stored::Nothing)) | None => None,
@@ -262,6 +262,10 @@ impl GroupSync {
                         target: pairing.target(),
                         wanted,
                         anchor,
+                        hint: whereabouts
+                            .as_ref()
+                            .and_then(|known| known.find(SourceOffset(wanted)))
+                            .map(|at| at.0),
                     });
                 }
             }

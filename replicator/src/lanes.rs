@@ -1,16 +1,17 @@
-//! What a pump knows of its lanes besides their rules: names, guards, what is stored with a position, metric
-//! handles; and the view of them for status and metrics.
+//! What a pump knows of its lanes besides their rules: names, guards, what is stored with a position, where records went,
+//! metric handles; and the view of them for status and metrics.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kuroshio_core::engine::{Fact, LaneSpec};
+use kuroshio_core::engine::{Fact, LaneSpec, PlacedRun};
 use kuroshio_core::flow::{Flow, Pairing, Phase, refusal_label};
 use kuroshio_core::origin::{Forward, Guard, GuardError};
+use kuroshio_core::runs::{Hint, Run, Runs};
 use kuroshio_core::slots::Slot;
 use kuroshio_core::start::{LogId, Metadata};
-use kuroshio_core::types::{Lane, Position, SourceOffset};
+use kuroshio_core::types::{Lane, Position, SourceOffset, TargetOffset};
 use kuroshio_wire::{GroupOffset, TopicId};
 
 use crate::board::{FlowBoard, wall_ms};
@@ -62,6 +63,36 @@ impl FlowEnds {
     }
 }
 
+/// Runs kept for each lane. A transaction ends one: at a busy lane's ten a second these are some seconds, as far as groups that are up
+/// to date lie behind.
+const RUNS: usize = 64;
+
+/// Where a lane's newest committed records lie on the target.
+#[derive(Clone, Debug)]
+pub struct Whereabouts(Arc<Mutex<Runs>>);
+
+impl Default for Whereabouts {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Runs::new(RUNS))))
+    }
+}
+
+impl Whereabouts {
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        // Nothing panics while the lock is held.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the first record from `source` on lies, or will lie; `None`: unknown.
+    #[must_use]
+    pub fn find(&self, source: SourceOffset) -> Option<TargetOffset> {
+        match self.runs().find(source) {
+            Hint::Exact(at) | Hint::After { next: at, .. } | Hint::Behind(at) => Some(at),
+            Hint::Unknown => None,
+        }
+    }
+}
+
 /// One lane in the view.
 #[derive(Clone, Debug)]
 pub struct LaneView {
@@ -73,6 +104,8 @@ pub struct LaneView {
     pub position: Option<SourceOffset>,
     /// The newest position that is committed.
     pub committed: Option<Position>,
+    /// Where its records went.
+    pub whereabouts: Whereabouts,
 }
 
 /// What others may know of a pump, renewed twice a second and when it got ready or not ready.
@@ -103,6 +136,26 @@ struct Pending {
     records: u64,
     bytes: u64,
     oldest: Option<i64>,
+    placed: Vec<PlacedRun>,
+    whereabouts: Whereabouts,
+}
+
+impl Pending {
+    /// Notes where the durable records lie.
+    fn locate(&self) {
+        let mut runs = self.whereabouts.runs();
+        for placed in &self.placed {
+            if placed.base.0 < 0 {
+                runs.forget(placed.first.plus(placed.count));
+            } else {
+                runs.place(Run {
+                    source: placed.first,
+                    target: placed.base,
+                    count: placed.count,
+                });
+            }
+        }
+    }
 }
 
 /// A pump's desk.
@@ -141,6 +194,8 @@ impl LaneDesk {
                 records: 0,
                 bytes: 0,
                 oldest: None,
+                placed: Vec::new(),
+                whereabouts: Whereabouts::default(),
             },
         );
         let guard = Guard::new(
@@ -190,6 +245,7 @@ impl LaneDesk {
                     pending.records += run.count;
                     pending.bytes += run.bytes;
                     pending.oldest = [pending.oldest, run.oldest_timestamp].into_iter().flatten().min();
+                    pending.placed.push(run.clone());
                 }
             }
             Fact::Refused { lane, at, why } => {
@@ -232,9 +288,16 @@ impl LaneDesk {
                     let ms = u64::try_from(now.saturating_sub(oldest)).unwrap_or(0);
                     self.metrics.latency(Duration::from_millis(ms));
                 }
+                pending.locate();
             }
+            pending.placed.clear();
             (pending.records, pending.bytes, pending.oldest) = (0, 0, None);
         }
+    }
+
+    fn whereabouts(&self, lane: Lane) -> Whereabouts {
+        let known = self.lanes.get(&lane).map(|pending| pending.whereabouts.clone());
+        known.unwrap_or_default()
     }
 
     /// Counts how a transaction ended.
@@ -253,6 +316,7 @@ impl LaneDesk {
                 phase: state.phase.clone(),
                 position: flow.position(lane),
                 committed: state.committed.clone(),
+                whereabouts: self.whereabouts(lane),
             })
             .collect();
         PumpView {
@@ -261,5 +325,75 @@ impl LaneDesk {
             slots: slots.iter().copied().collect(),
             lanes,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kuroshio_core::engine::Codec;
+    use kuroshio_core::types::TopicPartition;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::status::FlowStatus;
+
+    const LANE: Lane = Lane(1);
+
+    fn desk() -> LaneDesk {
+        let ends = FlowEnds {
+            flow: "tw-jp".into(),
+            source: "tw".into(),
+            target: "jp".into(),
+            source_id: "source-id".into(),
+            forward: Forward::Local,
+        };
+        let metrics = Arc::new(Metrics::new().unwrap()).flow("tw-jp");
+        let board = Arc::new(FlowBoard::new(FlowStatus::default()));
+        let mut desk = LaneDesk::new(ends, metrics, board);
+        let pairing = Pairing {
+            source: TopicPartition::new("t", 0),
+            topic_id: [1; 16],
+            target_topic: "t".into(),
+            codec: Codec::None,
+        };
+        let start = Position {
+            offset: SourceOffset(10),
+            leader_epoch: None,
+            copies: kuroshio_core::types::Copies::default(),
+        };
+        desk.spec(LANE, &pairing, start).unwrap();
+        desk
+    }
+
+    fn placed(first: i64, base: i64, count: u64) -> Fact {
+        Fact::Placed(PlacedRun {
+            lane: LANE,
+            first: SourceOffset(first),
+            base: TargetOffset(base),
+            count,
+            bytes: 1,
+            oldest_timestamp: None,
+        })
+    }
+
+    #[test]
+    fn only_what_is_durable_has_its_place() {
+        let mut desk = desk();
+        let whereabouts = desk.whereabouts(LANE);
+        let find = |source| whereabouts.find(SourceOffset(source)).map(|at| at.0);
+        desk.record(&placed(10, 100, 5));
+        assert_eq!(find(12), None);
+        desk.settle(false);
+        assert_eq!(find(12), None, "aborted");
+        desk.record(&placed(10, 107, 5));
+        desk.settle(true);
+        assert_eq!((find(12), find(15), find(9)), (Some(109), Some(112), None));
+        // The broker took it for a duplicate.
+        desk.record(&placed(15, -1, 1));
+        desk.record(&placed(16, 115, 1));
+        desk.settle(true);
+        assert_eq!((find(12), find(15), find(16)), (None, None, Some(115)));
+        desk.forget(LANE);
+        assert_eq!(desk.whereabouts(LANE).find(SourceOffset(16)), None);
     }
 }

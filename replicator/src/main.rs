@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
-use kuroshio::cli::{Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run};
+use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run};
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
+use kuroshio::failover::{self, FailoverError, Moving, Request};
 use kuroshio::{check, demo, logs};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,6 +34,18 @@ fn main() -> ExitCode {
         Command::Run(command) => run(&command, &environment),
         Command::Demo(command) => demo(&command, &environment),
         Command::Check(command) => checked(&command, &environment),
+        Command::Translate(command) => {
+            let request = request(&command.ends, command.groups, command.topic, None);
+            moved(&command.ends, &request, &environment)
+        }
+        Command::Failover(command) => {
+            let moving = Moving {
+                dry_run: command.dry_run,
+                force: command.force,
+            };
+            let request = request(&command.ends, command.groups, None, Some(moving));
+            moved(&command.ends, &request, &environment)
+        }
         Command::Config(ConfigCommand::Schema) => serde_json::to_string_pretty(&config::schema())
             .map_err(anyhow::Error::from)
             .and_then(|schema| say(&format!("{schema}\n")))
@@ -149,6 +162,41 @@ fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
         report.text()
     })?;
     Ok(if report.ok { Exit::Done } else { Exit::Failed })
+}
+
+fn request(ends: &Between, groups: Vec<String>, topic: Option<String>, moving: Option<Moving>) -> Request {
+    Request {
+        from: ends.from.clone(),
+        to: ends.to.clone(),
+        groups,
+        topic,
+        count: ends.count,
+        moving,
+    }
+}
+
+fn moved(ends: &Between, request: &Request, environment: &Environment) -> anyhow::Result<Exit> {
+    let config = config::load(&ends.config, environment)?;
+    start_logs(&config, environment)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = match runtime.block_on(failover::run(&config, request)) {
+        Ok(report) => report,
+        Err(FailoverError::Asked(mistakes)) => return Err(mistakes.into()),
+        Err(error) => return Err(error.into()),
+    };
+    say(&if ends.output == Output::Json {
+        json(&report)?
+    } else {
+        report.text()
+    })?;
+    let looked = request.moving.is_none_or(|moving| moving.dry_run);
+    Ok(match (looked, report.refused) {
+        (true, true) => Exit::Failed,
+        (true, false) if report.is_complete() => Exit::Done,
+        (true, false) => Exit::Failed,
+        (false, true) => Exit::Fault,
+        (false, false) => Exit::Done,
+    })
 }
 
 fn start_logs(config: &Config, environment: &Environment) -> Result<(), logs::LogError> {

@@ -22,13 +22,19 @@ const LOAD: Load = Load {
 };
 
 /// With groups looked at five times a second.
-fn quick(mut config: Value, group: &str) -> Value {
+pub(crate) fn quick(mut config: Value, group: &str) -> Value {
     config["defaults"]["groups"] = json!({ "include": [format!("{group}[.].*")], "interval": "200ms" });
     config
 }
 
 /// Commits offsets of partitions 0, 1, 2 as a consumer that is not there any more, or as an administrator.
-async fn commit(cluster: &Cluster, group: &str, topic: &str, offsets: [i64; 3], note: &str) -> Result<()> {
+pub(crate) async fn commit(
+    cluster: &Cluster,
+    group: &str,
+    topic: &str,
+    offsets: [i64; 3],
+    note: &str,
+) -> Result<()> {
     let offset = |(partition, offset): (i32, i64)| {
         let offset = GroupOffset {
             offset,
@@ -48,7 +54,7 @@ async fn commit(cluster: &Cluster, group: &str, topic: &str, offsets: [i64; 3], 
 }
 
 /// What a group has, by partition.
-async fn held(cluster: &Cluster, group: &str, topic: &str) -> Result<BTreeMap<i32, GroupOffset>> {
+pub(crate) async fn held(cluster: &Cluster, group: &str, topic: &str) -> Result<BTreeMap<i32, GroupOffset>> {
     let partitions: Vec<_> = (0..PARTITIONS)
         .map(|partition| TopicPartition::new(topic, partition))
         .collect();
@@ -64,7 +70,13 @@ async fn held(cluster: &Cluster, group: &str, topic: &str) -> Result<BTreeMap<i3
 
 /// Waits until the group's offsets on `to` say that they were made from `offsets`, and compares them with the records: the first
 /// unread one lies at each, and none before.
-async fn until_follows(to: &Cluster, flow: &str, group: &str, topic: &str, offsets: [i64; 3]) -> Result<()> {
+pub(crate) async fn until_follows(
+    to: &Cluster,
+    flow: &str,
+    group: &str,
+    topic: &str,
+    offsets: [i64; 3],
+) -> Result<()> {
     let made_from = |held: &BTreeMap<i32, GroupOffset>| -> Vec<i64> {
         let marks = held.values().filter_map(|held| Mark::parse(&held.metadata));
         marks

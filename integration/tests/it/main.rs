@@ -13,9 +13,11 @@
     reason = "all of this crate is test code"
 )]
 
+mod application;
 mod bad_input;
 mod both_ways;
 mod engine;
+mod failover;
 mod groups;
 mod harness;
 mod kills;

@@ -3,34 +3,23 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
-use kuroshio_client::{Flow, Question, Topic, Translated, Translator};
-use kuroshio_core::origin::{self, Tag};
+use kuroshio_client::{Asked, Flow, Question, Topic, Translated, Translator};
 use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, Pair, pair};
-use rdkafka::message::{Message, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::regions::{WAIT, both_ways, headers, on_all, one_way, read, until_copied, until_there, wire};
+use crate::application::{Birth, birth};
+use crate::regions::{WAIT, both_ways, on_all, one_way, read, until_copied, until_there, wire};
 
 const PARTITION: i32 = 0;
 
-/// Where a record was born: cluster and offset.
-type Birth = (String, i64);
-
 /// The committed records of the partition on `cluster`, each with its offset and its birth.
 async fn births(cluster: &Cluster, topic: &str) -> Result<Vec<(i64, Birth)>> {
-    let birth = |record: &OwnedMessage| {
-        let check = origin::check(record.key(), record.payload());
-        let tags = headers(record, origin::HEADER);
-        let mut tag = tags.into_iter().filter_map(Tag::parse);
-        let tag = tag.find(|tag| tag.explains(record.topic(), record.partition(), check));
-        match tag {
-            Some(tag) => (tag.birth().cluster.to_owned(), tag.birth().offset.0),
-            None => (cluster.alias().to_owned(), record.offset()),
-        }
-    };
     let log = read(cluster, topic).await?;
     let there = log.iter().filter(|record| record.partition() == PARTITION);
-    Ok(there.map(|record| (record.offset(), birth(record))).collect())
+    Ok(there
+        .map(|record| (record.offset(), birth(cluster.alias(), record)))
+        .collect())
 }
 
 /// The first offset in `to` of a record that a consumer at `offset` in `from` has not read; the end if there is none.
@@ -58,8 +47,15 @@ async fn check(
     let question = Question {
         topic: topic.clone().into(),
         partition: PARTITION,
-        offsets: offsets.to_vec(),
-        anchors: Vec::new(),
+        offsets: offsets
+            .iter()
+            .map(|offset| Asked {
+                offset: *offset,
+                anchor: None,
+                hint: None,
+            })
+            .collect(),
+        count: true,
     };
     let mut answers = translator.translate(&[question]).await?;
     let translated = answers.pop().context("no answer")??;
@@ -71,6 +67,19 @@ async fn check(
         ensure!(
             !found.translation.exact || at == truth,
             "{offset}: {found:?} is not {truth}"
+        );
+        let read: HashSet<_> = here
+            .iter()
+            .filter(|(at, _)| at < offset)
+            .map(|(_, birth)| birth)
+            .collect();
+        let again = there
+            .iter()
+            .filter(|(other, birth)| *other >= at && read.contains(birth));
+        let again = again.count() as u64;
+        ensure!(
+            found.translation.again == again,
+            "{offset}: {found:?}, but {again} will be read again"
         );
         exact += usize::from(found.translation.exact);
     }

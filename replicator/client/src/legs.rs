@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kuroshio_core::start::Metadata;
 use kuroshio_core::translate::Place;
@@ -63,9 +63,9 @@ impl Legs {
         let transactions = cluster.list_transactions().await?;
         for (flow, partitions) in wanted {
             let group = group_of(flow);
-            let partitions: Vec<_> = partitions.iter().cloned().collect();
-            let stored = cluster.fetch_offsets(&group, Some(&partitions)).await?;
-            legs.positions.insert(Arc::clone(flow), stored);
+            let partitions = partitions.iter().cloned().collect();
+            legs.positions
+                .insert(Arc::clone(flow), settled(cluster, &group, partitions).await?);
             let prefix = format!("{group}.");
             let own = transactions
                 .iter()
@@ -109,6 +109,31 @@ impl Legs {
             partition: partition.clone(),
             cluster: Arc::clone(&self.cluster),
         }
+    }
+}
+
+/// What a flow has stored. Under load a transaction is about to change it every other moment: that is waited for.
+async fn settled(
+    cluster: &Cluster,
+    group: &str,
+    mut partitions: Vec<TopicPartition>,
+) -> Result<ByPartition<Stored>, Error> {
+    let deadline = Instant::now() + VISIBLE;
+    let mut all = HashMap::new();
+    loop {
+        let stored = cluster.fetch_offsets(group, Some(&partitions)).await?;
+        let unstable =
+            |(_, stored): &(&TopicPartition, &Result<Stored, _>)| matches!(stored, Ok(Stored::Unstable));
+        partitions = stored
+            .iter()
+            .filter(unstable)
+            .map(|(partition, _)| partition.clone())
+            .collect();
+        all.extend(stored);
+        if partitions.is_empty() || Instant::now() > deadline {
+            return Ok(all);
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -27,6 +27,17 @@ impl Chunk {
             ours.contains(&producer)
         })
     }
+
+    /// Records before `end` that were read already: their offset at one of `parts` lies below what is unread of it.
+    fn known(&self, end: i64, here: Place<'_>, parts: &[(Place<'_>, i64)]) -> usize {
+        let known = |record: &Record| {
+            let below = |(of, unread): &(Place<'_>, i64)| {
+                translate::offset_in(record, here, *of).is_some_and(|offset| offset < *unread)
+            };
+            record.offset < end && parts.iter().any(below)
+        };
+        self.records.iter().filter(|(_, record)| known(record)).count()
+    }
 }
 
 /// Reads a partition, and counts what that took.
@@ -68,5 +79,24 @@ impl<'a> Log<'a> {
             offsets: at..committed.next,
             records: committed.records,
         }))
+    }
+
+    /// Counts the records in `range` that were read already, of each of `parts` those below an offset there; without a bound on
+    /// what is read for it.
+    pub(crate) async fn count_known(
+        &mut self,
+        range: Range<i64>,
+        parts: &[(Place<'_>, i64)],
+    ) -> Result<u64, Error> {
+        self.left = usize::MAX;
+        let (mut at, mut count) = (range.start, 0);
+        while at < range.end {
+            let Some(chunk) = self.read(at, STEP).await? else {
+                break;
+            };
+            count += chunk.known(range.end, self.here(), parts);
+            at = chunk.offsets.end;
+        }
+        Ok(count as u64)
     }
 }

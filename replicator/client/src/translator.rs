@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 use kuroshio_core::search::Found;
-use kuroshio_core::translate::{self, Translation};
+use kuroshio_core::translate::{self, Place, Translation};
 use kuroshio_core::types::TopicPartition;
 use kuroshio_wire::Cluster;
 
@@ -72,8 +72,10 @@ pub struct Topic {
     pub into_to: Vec<Flow>,
 }
 
-/// A translation that is known to be right: nothing unread of what is at or behind `source` lies before `target`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A translation that is known to be right for a consumer: once it stands at or behind `source`, it has read all that lies before
+/// `target`. It says nothing of another consumer: the one may have been moved here, and have read elsewhere what lies behind
+/// `source` too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Anchor {
     /// Offset in the log that is translated from.
     pub source: i64,
@@ -89,6 +91,19 @@ pub struct Translated {
     /// Records between the flow's position and the offset: the consumer is ahead of replication, and will see them again or, if the
     /// source is lost, never.
     pub missing: u64,
+    /// Offsets of the source behind the flow's position: at most so many records are not replicated yet.
+    pub behind: u64,
+}
+
+/// An offset to be translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// On the cluster that is translated from.
+    pub offset: i64,
+    /// What is known of its consumer already: it spares reading, and reading again.
+    pub anchor: Option<Anchor>,
+    /// Where the flow put what lies there: its first record from the offset on, or where that will lie. Only the flow itself knows.
+    pub hint: Option<i64>,
 }
 
 /// Offsets of one partition to be translated.
@@ -98,10 +113,10 @@ pub struct Question {
     pub topic: Arc<Topic>,
     /// The partition, from 0.
     pub partition: i32,
-    /// Offsets on the cluster that is translated from.
-    pub offsets: Vec<i64>,
-    /// What is known already spares reading.
-    pub anchors: Vec<Anchor>,
+    /// The offsets.
+    pub offsets: Vec<Asked>,
+    /// Whether to count the records that will be read again, by reading them; else [`Translation::again`] is a bound.
+    pub count: bool,
 }
 
 impl Question {
@@ -207,45 +222,85 @@ struct Work<'a> {
     to: Log<'a>,
 }
 
+/// Records that come over a leg, or (`None`) that were born on the cluster that is translated to; for each offset the first of them
+/// that is not read, in the log where they come from, and whether that is sure.
+type Part<'l> = (Option<&'l Leg>, Vec<(i64, bool)>);
+
 async fn answer(work: Result<Work<'_>, Error>) -> Answer {
     work?.run().await
 }
 
 impl Work<'_> {
     async fn run(mut self) -> Answer {
-        let Question { offsets, anchors, .. } = self.question;
         let (start, end) = (self.read_to.start, self.read_to.end);
-        let floor = |offset: i64| {
+        let floor = |asked: &Asked| {
             // One behind the end is of a log that was cut since.
-            let trusted = |anchor: &&Anchor| anchor.source <= offset && anchor.target <= end;
-            let known = anchors.iter().filter(trusted);
-            known.map(|anchor| anchor.target).max().unwrap_or(start)
+            let trusted = |anchor: &Anchor| anchor.source <= asked.offset && anchor.target <= end;
+            let anchor = asked.anchor.filter(trusted);
+            anchor.map_or(start, |anchor| anchor.target.max(start))
         };
-        let known: Vec<Range<i64>> = offsets.iter().map(|offset| floor(*offset)..end).collect();
+        let known: Vec<Range<i64>> = self
+            .question
+            .offsets
+            .iter()
+            .map(|asked| floor(asked)..end)
+            .collect();
+        let offsets: Vec<i64> = self.question.offsets.iter().map(|asked| asked.offset).collect();
         let mut found: Vec<Vec<Found>> = vec![Vec::new(); offsets.len()];
         let wanted: Vec<_> = offsets.iter().map(|offset| (*offset, true)).collect();
-        self.to.search(&self.flow, &wanted, &known, &mut found).await?;
+        let hinted = |(asked, known): (&Asked, &Range<i64>)| match asked.hint {
+            Some(hint) if known.contains(&hint) || hint == end => hint..hint,
+            _ => known.clone(),
+        };
+        let hinted: Vec<_> = self.question.offsets.iter().zip(&known).map(hinted).collect();
+        self.to.search(&self.flow, &wanted, &hinted, &mut found).await?;
+        let mut parts: Vec<Part<'_>> = vec![(Some(&self.flow), wanted)];
         for leg in &self.back {
-            let unread = self.from.unread(leg, offsets, &self.read_from).await?;
+            let unread = self.from.unread(leg, &offsets, &self.read_from).await?;
             let wanted: Vec<_> = unread
                 .iter()
                 .map(|unread| unread.unwrap_or((leg.position, true)))
                 .collect();
             if leg.source == *self.to.cluster.alias() {
                 self.to.first_born(&wanted, &known, &mut found).await?;
+                parts.push((None, wanted));
             } else if let Some(forward) = self.others.iter().find(|other| other.source == leg.source) {
                 self.to.search(forward, &wanted, &known, &mut found).await?;
+                parts.push((Some(forward), wanted));
             }
         }
-        let answers = found.iter().zip(offsets).zip(&known);
-        let translated = answers.map(|((found, offset), known)| Translated {
-            translation: translate::answer(found).unwrap_or(Translation {
+        let mut translated = Vec::with_capacity(offsets.len());
+        for (number, ((found, offset), known)) in found.iter().zip(&offsets).zip(&known).enumerate() {
+            let mut translation = translate::answer(found).unwrap_or(Translation {
                 offset: known.start,
                 exact: false,
                 again: 0,
-            }),
-            missing: u64::try_from(offset - self.flow.position).unwrap_or(0),
-        });
-        Ok(translated.collect())
+            });
+            if self.question.count {
+                translation.again = count(&mut self.to, translation.offset..end, &parts, number).await?;
+            }
+            translated.push(Translated {
+                translation,
+                missing: u64::try_from(offset - self.flow.position).unwrap_or(0),
+                behind: u64::try_from(self.read_from.end - self.flow.position).unwrap_or(0),
+            });
+        }
+        Ok(translated)
     }
+}
+
+/// Counts the records in `range` of `to` that the consumer of offset number `number` has read already.
+async fn count(to: &mut Log<'_>, range: Range<i64>, parts: &[Part<'_>], number: usize) -> Result<u64, Error> {
+    let partition = to.partition.clone();
+    let here = Place {
+        cluster: to.cluster.alias(),
+        topic: &partition.topic,
+        partition: partition.partition,
+    };
+    let mut known = Vec::with_capacity(parts.len());
+    for (leg, unread) in parts {
+        let of = leg.map_or(here, |leg| leg.of(partition.partition));
+        known.extend(unread.get(number).map(|(unread, _)| (of, *unread)));
+    }
+    Ok(to.count_known(range, &known).await?)
 }

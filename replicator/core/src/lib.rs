@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod engine;
+pub mod failover;
 pub mod flow;
 pub mod groups;
 pub mod lag;

@@ -46,7 +46,9 @@ pub enum Hint {
         /// Target offset of the first record with a source offset ≥ X.
         next: TargetOffset,
     },
-    /// Older than what is kept, or not yet placed.
+    /// Nothing from X on was placed yet; it will lie at this target offset or behind it.
+    Behind(TargetOffset),
+    /// Older than what is kept.
     Unknown,
 }
 
@@ -123,7 +125,13 @@ impl Runs {
             }
             previous = Some(*run);
         }
-        Hint::Unknown
+        previous.map_or(Hint::Unknown, |last| Hint::Behind(last.target_end()))
+    }
+
+    /// Records below `end` were placed nobody knows where.
+    pub fn forget(&mut self, end: SourceOffset) {
+        self.runs.clear();
+        self.forgotten = self.forgotten.max(Some(end));
     }
 
     /// The run that lies last in the target.
@@ -195,7 +203,7 @@ mod tests {
                 },
             ),
             (30, exact(113)),
-            (31, Hint::Unknown),
+            (31, Hint::Behind(TargetOffset(114))),
         ] {
             assert_eq!(runs.find(SourceOffset(source)), hint, "{source}");
         }
@@ -228,8 +236,23 @@ mod tests {
         let runs = table(8, &[(10, 100, 5), (20, 110, 5), (13, 103, 1)]);
         assert_eq!(runs.len(), 1, "10..13 and the new 13 are one run");
         assert_eq!(runs.find(SourceOffset(13)), exact(103));
-        assert_eq!(runs.find(SourceOffset(14)), Hint::Unknown);
+        assert_eq!(runs.find(SourceOffset(14)), Hint::Behind(TargetOffset(104)));
         assert_eq!(runs.newest(), Some(run(10, 100, 4)));
+    }
+
+    #[test]
+    fn what_was_placed_nobody_knows_where_is_unknown() {
+        let mut runs = table(8, &[(10, 100, 5)]);
+        runs.forget(SourceOffset(16));
+        runs.place(run(16, 120, 2));
+        for (source, hint) in [
+            (12, Hint::Unknown),
+            (15, Hint::Unknown),
+            (16, exact(120)),
+            (18, Hint::Behind(TargetOffset(122))),
+        ] {
+            assert_eq!(runs.find(SourceOffset(source)), hint, "{source}");
+        }
     }
 
     #[test]
@@ -259,6 +282,10 @@ mod tests {
                         prop_assert!(previous.source_end().0 <= wanted && previous.target_end() <= next);
                         prop_assert_eq!(truth.map(|record| record.1), Some(next.0));
                         prop_assert!(truth.is_some_and(|record| record.0 > wanted));
+                    }
+                    Hint::Behind(end) => {
+                        prop_assert_eq!(truth, None);
+                        prop_assert_eq!(list.last().map(|record| record.1 + 1), Some(end.0));
                     }
                     Hint::Unknown => {}
                 }

@@ -123,7 +123,7 @@ pub struct Translation {
     pub offset: i64,
     /// Nor does a later offset have that property; otherwise nobody could say within the bytes that may be read.
     pub exact: bool,
-    /// Most records that will be read again.
+    /// Most records that will be read again, but for those that applications wrote again further behind.
     pub again: u64,
 }
 
