@@ -29,6 +29,12 @@ pub enum Command {
     Translate(Translate),
     /// Move groups to another cluster, and back with the ends swapped.
     Failover(Failover),
+    /// Print the configuration that does what a MirrorMaker 2 did, with what has no equivalent as comments.
+    Import {
+        /// `mm2.properties`, connectors of Kafka Connect in JSON, or a KafkaMirrorMaker2 of Strimzi in JSON.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// About the configuration file.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod failover;
 pub mod groups;
 pub mod http;
+pub mod import;
 pub mod lanes;
 pub mod line;
 pub mod logs;

@@ -1,6 +1,7 @@
 //! The binary: arguments, logs, configuration, run, exit code.
 
 use std::io::{Write, stderr, stdout};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -8,7 +9,7 @@ use kuroshio::app::{self, Job, Stop};
 use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run};
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
-use kuroshio::{check, demo, logs};
+use kuroshio::{check, demo, import, logs};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// For Rust and, by the feature `override`, for librdkafka's malloc too (DESIGN D5).
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             let request = request(&command.ends, command.groups, None, Some(moving));
             moved(&command.ends, &request, &environment)
         }
+        Command::Import { file } => imported(&file),
         Command::Config(ConfigCommand::Schema) => serde_json::to_string_pretty(&config::schema())
             .map_err(anyhow::Error::from)
             .and_then(|schema| say(&format!("{schema}\n")))
@@ -197,6 +199,17 @@ fn moved(ends: &Between, request: &Request, environment: &Environment) -> anyhow
         (false, true) => Exit::Fault,
         (false, false) => Exit::Done,
     })
+}
+
+fn imported(file: &Path) -> anyhow::Result<Exit> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"));
+    match text.and_then(|text| import::import(&text).map_err(|error| error.to_string())) {
+        Ok(config) => say(&config).map(|()| Exit::Done),
+        Err(why) => {
+            writeln!(stderr(), "kuroshio: {}: {why}", file.display())?;
+            Ok(Exit::Usage)
+        }
+    }
 }
 
 fn start_logs(config: &Config, environment: &Environment) -> Result<(), logs::LogError> {

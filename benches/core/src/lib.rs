@@ -4,8 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;
 
+use bytes::Bytes;
+use kuroshio_core::batch::Record;
 use kuroshio_core::origin::{self, Forward, Guard, GuardError, Verdict};
 use kuroshio_core::runs::{Run, Runs};
+use kuroshio_core::search::{Ask, Mark, NEAR, Search, Stretch};
+use kuroshio_core::translate::{self, Place};
 use kuroshio_core::types::{SourceOffset, TargetOffset};
 use kuroshio_core::window::Window;
 
@@ -14,6 +18,9 @@ const VALUE: [u8; 340] = [b'x'; 340];
 const KEY: &[u8] = b"order-8814";
 /// Runs that are searched.
 const KEPT: i64 = 1000;
+/// Copies in a log that is searched, and how many of them one read brings.
+const COPIES: i64 = 1_000_000;
+const PROBE: i64 = 200;
 /// A record's headers as they lie in its batch: two of an application's, then our tag.
 const OTHERS: [(&[u8], &[u8]); 2] = [
     (b"content-type", b"application/json"),
@@ -47,6 +54,8 @@ pub fn cases() -> Result<Vec<Case>, GuardError> {
         window(),
         place(),
         find(),
+        counted(),
+        searched(),
     ])
 }
 
@@ -217,6 +226,75 @@ fn find() -> Case {
         reference: Box::new(move || {
             let middle = black_box(middle);
             black_box(list.iter().find(|run| run.source_end() > middle));
+        }),
+    }
+}
+
+fn counted() -> Case {
+    let place = |cluster| Place {
+        cluster,
+        topic: "orders",
+        partition: 3,
+    };
+    let tag = (Bytes::from_static(origin::HEADER.as_bytes()), Some(tag().into()));
+    let others = OTHERS.map(|(key, value)| (Bytes::from_static(key), Some(Bytes::from_static(value))));
+    let record = Record {
+        offset: 90_210,
+        timestamp: -1,
+        key: Some(Bytes::from_static(KEY)),
+        value: Some(Bytes::from_static(&VALUE)),
+        headers: others.into_iter().chain([tag]).collect(),
+    };
+    Case {
+        name: "translate: the offset that a copy had where it was born",
+        limit: 15.0,
+        rule: Box::new(move || {
+            black_box(translate::offset_in(black_box(&record), place("jp"), place("tw")));
+        }),
+        reference: Box::new(|| {
+            black_box(checksum());
+        }),
+    }
+}
+
+/// What a read from `at` on brings: every hundred and first offset is a marker's.
+fn stretch(at: i64) -> Stretch {
+    let offsets = at..(at + PROBE).min(COPIES);
+    let copy = |at| Mark {
+        at,
+        key: at - at / 101,
+        ours: true,
+    };
+    Stretch {
+        marks: offsets.clone().filter(|at| at % 101 != 100).map(copy).collect(),
+        offsets,
+    }
+}
+
+fn searched() -> Case {
+    let wanted = COPIES / 3;
+    Case {
+        name: "search: an offset among 1,000,000 copies in order",
+        limit: 1.2,
+        rule: Box::new(move || {
+            let mut search = Search::new(black_box(wanted), 0..COPIES, 0, Some(0));
+            while let Some(Ask::Probe(at) | Ask::Scan(at)) = search.ask(NEAR) {
+                search.read(&stretch(at));
+            }
+            black_box(search.found());
+        }),
+        reference: Box::new(move || {
+            // Halves.
+            let (wanted, mut low, mut high) = (black_box(wanted), 0, COPIES);
+            while high - low > PROBE {
+                let middle = low + (high - low) / 2;
+                match stretch(middle).marks.iter().find(|mark| mark.key >= wanted) {
+                    Some(first) if first.at <= middle + 1 => high = middle,
+                    Some(first) => (low, high) = (middle, first.at),
+                    None => low = middle + PROBE,
+                }
+            }
+            black_box(low);
         }),
     }
 }

@@ -149,8 +149,10 @@ async fn the_schema_is_json_and_usage_errors_end_with_64() -> Result<()> {
         &["run"][..],
         &["no-such-command"],
         &["run", "--config", "/no/such/file"],
+        &["import", "/no/such/file"],
+        &["import", "{config}"], // ours is none of MirrorMaker 2
     ] {
-        let ended = command(args, None, WAIT).await?;
+        let ended = command(args, Some(&json!({ "clusters": {} })), WAIT).await?;
         ensure!(
             ended.code == Some(64) && !ended.stderr.is_empty(),
             "{args:?}: {ended:?}"
