@@ -3,7 +3,7 @@
 //! - [`Cluster`] is a real Kafka cluster in containers; [`pair`] gives the two that all tests share.
 //! - [`Link`] is the way to a cluster in another region.
 //! - [`Ledger`] produces seeded events, remembers them, and says what a topic has lost, doubled, reordered or altered.
-//! - [`Kuroshio`] runs the real binary.
+//! - [`Kuroshio`] runs the real binary, [`Mm2`] what it replaces.
 //! - [`Process`] tells what a process costs.
 //! - [`until`] waits for a condition with a deadline, and says what was seen last when it is not met.
 
@@ -12,6 +12,7 @@ mod docker;
 mod event;
 mod ledger;
 mod link;
+mod mm2;
 mod pair;
 mod proc;
 mod process;
@@ -25,6 +26,7 @@ pub use cluster::Cluster;
 pub use docker::session_label;
 pub use ledger::{Ledger, Load};
 pub use link::{Link, Wan};
+pub use mm2::Mm2;
 pub use pair::{Pair, pair};
 pub use proc::Process;
 pub use process::{Ended, Kuroshio, command};

@@ -104,6 +104,23 @@ impl Kuroshio {
         Self::spawn(dir, args, http)
     }
 
+    /// Starts `kuroshio run` with a configuration as it was printed, to which a free address for HTTP and `instance` are added.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn run_printed(config: &str) -> Result<Self> {
+        let http = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let dir = tempfile::tempdir()?;
+        let file = dir.path().join("kuroshio.yaml");
+        let own = format!(
+            "\nhttp: {{ listen: \"{http}\" }}\ninstance: it-{}\nlog: {{ format: text }}\n",
+            http.port()
+        );
+        fs::write(&file, config.to_owned() + &own)?;
+        let args = ["run", "--config", &file.display().to_string()].map(str::to_owned);
+        Self::spawn(dir, args.into(), http)
+    }
+
     fn spawn(dir: TempDir, args: Vec<String>, http: SocketAddr) -> Result<Self> {
         let child = Self::start(&dir, &args)?;
         Ok(Self {

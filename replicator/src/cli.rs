@@ -34,6 +34,12 @@ pub enum Command {
         /// `mm2.properties`, connectors of Kafka Connect in JSON, or a KafkaMirrorMaker2 of Strimzi in JSON.
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Go on where that MirrorMaker 2, which must be stopped, left off: writes the flows' positions on the clusters.
+        #[arg(long)]
+        resume: bool,
+        /// Kafka Connect's topic of offsets, where connectors ran in a Connect cluster and the file does not name it.
+        #[arg(long, value_name = "TOPIC", requires = "resume")]
+        offsets_topic: Option<String>,
     },
     /// About the configuration file.
     #[command(subcommand)]

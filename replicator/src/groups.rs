@@ -156,14 +156,8 @@ impl GroupSync {
     }
 
     fn selects(&self, group: &GroupListing) -> bool {
-        let wanted = &self.flow.groups;
         let consumers = matches!(&*group.protocol_type, "consumer" | "");
-        let matches =
-            |patterns: &[config::Pattern]| patterns.iter().any(|pattern| pattern.matches(&group.group));
-        consumers
-            && group.kind.as_deref() != Some("Share")
-            && matches(&wanted.include)
-            && !matches(&wanted.exclude)
+        consumers && group.kind.as_deref() != Some("Share") && self.flow.groups.selects(&group.group)
     }
 
     fn forget(&mut self, listed: &BTreeMap<Arc<str>, bool>) {

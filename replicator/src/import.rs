@@ -3,6 +3,7 @@
 mod cluster;
 mod flow;
 mod keys;
+mod mm2;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::config::{self, Environment};
+pub use mm2::Mm2Flow;
 use source::Properties;
 
 /// Why there is nothing to import.
@@ -46,12 +48,21 @@ struct Findings {
     variables: Vec<String>,
 }
 
-/// The configuration that does what `text` does, with what has no equivalent as comments.
+/// What a configuration of MirrorMaker 2 becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// The configuration that does what it does, with what has no equivalent as comments.
+    pub config: String,
+    /// Where it left its positions, if it ran.
+    pub flows: Vec<Mm2Flow>,
+}
+
+/// Reads the configuration of a MirrorMaker 2. `offsets_topic`: Kafka Connect's topic of offsets, where the file does not say.
 ///
 /// # Errors
 /// [`ImportError`]
-pub fn import(text: &str) -> Result<String, ImportError> {
-    let properties = source::read(text)?;
+pub fn import(text: &str, offsets_topic: Option<&str>) -> Result<Imported, ImportError> {
+    let (properties, form) = source::read(text)?;
     let aliases = properties.get("clusters").ok_or(ImportError::NoClusters)?;
     let aliases: Vec<&str> = aliases
         .split(',')
@@ -96,7 +107,13 @@ pub fn import(text: &str) -> Result<String, ImportError> {
         write(&value, 1, &mut out);
     }
     annotate(&findings, &mut out);
-    Ok(out)
+    let flows = scopes
+        .flows()
+        .map(|ends| mm2::flow(scopes, form, ends, offsets_topic));
+    Ok(Imported {
+        flows: flows.collect(),
+        config: out,
+    })
 }
 
 /// Adds what has no equivalent, and what this version does not take yet.

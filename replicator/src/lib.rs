@@ -22,5 +22,6 @@ pub mod sampler;
 pub mod status;
 pub mod storer;
 pub mod tail;
+pub mod takeover;
 pub mod topics;
 pub mod translation;

@@ -9,7 +9,7 @@ use kuroshio::app::{self, Job, Stop};
 use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run};
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
-use kuroshio::{check, demo, import, logs};
+use kuroshio::{check, demo, import, logs, takeover};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// For Rust and, by the feature `override`, for librdkafka's malloc too (DESIGN D5).
@@ -47,7 +47,11 @@ fn main() -> ExitCode {
             let request = request(&command.ends, command.groups, None, Some(moving));
             moved(&command.ends, &request, &environment)
         }
-        Command::Import { file } => imported(&file),
+        Command::Import {
+            file,
+            resume,
+            offsets_topic,
+        } => imported(&file, resume, offsets_topic.as_deref(), environment),
         Command::Config(ConfigCommand::Schema) => serde_json::to_string_pretty(&config::schema())
             .map_err(anyhow::Error::from)
             .and_then(|schema| say(&format!("{schema}\n")))
@@ -201,15 +205,39 @@ fn moved(ends: &Between, request: &Request, environment: &Environment) -> anyhow
     })
 }
 
-fn imported(file: &Path) -> anyhow::Result<Exit> {
+fn imported(
+    file: &Path,
+    resume: bool,
+    offsets_topic: Option<&str>,
+    mut environment: Environment,
+) -> anyhow::Result<Exit> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"));
-    match text.and_then(|text| import::import(&text).map_err(|error| error.to_string())) {
-        Ok(config) => say(&config).map(|()| Exit::Done),
+    let imported =
+        text.and_then(|text| import::import(&text, offsets_topic).map_err(|error| error.to_string()));
+    let imported = match imported {
+        Ok(imported) => imported,
         Err(why) => {
             writeln!(stderr(), "kuroshio: {}: {why}", file.display())?;
-            Ok(Exit::Usage)
+            return Ok(Exit::Usage);
+        }
+    };
+    let mut out = imported.config;
+    if resume {
+        // Nothing is run by this name.
+        environment
+            .entry("HOSTNAME".to_owned())
+            .or_insert_with(|| "import".to_owned());
+        let config = config::parse(&out, &environment)?;
+        start_logs(&config, &environment)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        out.push_str("\n# Taken over:\n");
+        for line in runtime.block_on(takeover::run(&config, &imported.flows))? {
+            out.push_str(&format!("# - {line}\n"));
         }
     }
+    say(&out).map(|()| Exit::Done)
 }
 
 fn start_logs(config: &Config, environment: &Environment) -> Result<(), logs::LogError> {

@@ -19,7 +19,7 @@ const TEST_LINES_MAX: usize = 800;
 
 /// Modules of the core that know the types and nothing of each other.
 const LEAVES: &[&str] = &[
-    "origin", "routes", "batch", "slots", "runs", "window", "lag", "start", "search", "groups",
+    "origin", "routes", "batch", "slots", "runs", "window", "lag", "start", "search", "groups", "mm2",
 ];
 
 /// What must not be written where.

@@ -24,6 +24,7 @@ mod kills;
 mod memory;
 mod protocol;
 mod regions;
+mod takeover;
 mod topics;
 mod translation;
 mod wan;

@@ -254,6 +254,7 @@ impl Work<'_> {
         };
         let hinted: Vec<_> = self.question.offsets.iter().zip(&known).map(hinted).collect();
         self.to.search(&self.flow, &wanted, &hinted, &mut found).await?;
+        self.untagged(&offsets, &known, &mut found);
         let mut parts: Vec<Part<'_>> = vec![(Some(&self.flow), wanted)];
         for leg in &self.back {
             let unread = self.from.unread(leg, &offsets, &self.read_from).await?;
@@ -286,6 +287,21 @@ impl Work<'_> {
             });
         }
         Ok(translated)
+    }
+
+    /// What another replicator copied before has no tags and looks as if it were born there: nothing of it may be skipped.
+    fn untagged(&self, offsets: &[i64], known: &[Range<i64>], found: &mut [Vec<Found>]) {
+        let Some(tagged_from) = self.flow.copies.tagged_from else {
+            return;
+        };
+        for ((offset, known), found) in offsets.iter().zip(known).zip(found) {
+            if *offset < tagged_from.0 {
+                found.push(Found {
+                    at: known.start,
+                    exact: false,
+                });
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod failover;
 pub mod flow;
 pub mod groups;
 pub mod lag;
+pub mod mm2;
 pub mod origin;
 pub mod routes;
 pub mod runs;

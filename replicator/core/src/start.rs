@@ -27,8 +27,8 @@ impl LogId {
     }
 }
 
-/// What is stored with a position: `1 <source cluster id> <source topic id>`, and, if anything of [`Copies`] is known, both
-/// of them, an offset or `-`.
+/// What is stored with a position: `1 <source cluster id> <source topic id>`, and, if anything of [`Copies`] is known, where they
+/// are in order and end, an offset or `-` each, and, if it is known, from where on they have tags.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Metadata {
     /// Whose position it is.
@@ -47,9 +47,17 @@ impl Metadata {
             None => Copies::default(),
             Some(in_order) => {
                 let (in_order, end) = (parse_offset(in_order)?, parse_offset(words.next()?)?);
+                let tagged_from = match words.next() {
+                    Some(offset) => Some(SourceOffset(parse_offset(offset)??)),
+                    None => None,
+                };
+                let copies = Copies {
+                    in_order: in_order.map(TargetOffset),
+                    end: end.map(TargetOffset),
+                    tagged_from,
+                };
                 // One meaning has one text.
-                in_order.or(end)?;
-                Copies { in_order, end }
+                (copies != Copies::default()).then_some(copies)?
             }
         };
         let good = |id: &str| !id.is_empty() && !id.contains(char::is_whitespace);
@@ -65,12 +73,12 @@ impl Metadata {
 }
 
 /// `Some(None)` is a `-`; `None` is no offset.
-fn parse_offset(word: &str) -> Option<Option<TargetOffset>> {
+fn parse_offset(word: &str) -> Option<Option<i64>> {
     if word == "-" {
         return Some(None);
     }
     let offset: i64 = word.parse().ok()?;
-    (offset >= 0 && offset.to_string() == word).then_some(Some(TargetOffset(offset)))
+    (offset >= 0 && offset.to_string() == word).then_some(Some(offset))
 }
 
 impl fmt::Display for Metadata {
@@ -85,7 +93,10 @@ impl fmt::Display for Metadata {
                 None => f.write_str(" -")?,
             }
         }
-        Ok(())
+        match self.copies.tagged_from {
+            Some(offset) => write!(f, " {offset}"),
+            None => Ok(()),
+        }
     }
 }
 

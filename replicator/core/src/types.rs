@@ -142,6 +142,9 @@ pub struct Copies {
     pub in_order: Option<TargetOffset>,
     /// At and behind this offset there is no copy of a record before the position.
     pub end: Option<TargetOffset>,
+    /// Records of the source before this offset were copied by another replicator, which wrote no tags. `None`: all copies are
+    /// the flow's.
+    pub tagged_from: Option<SourceOffset>,
 }
 
 /// The group that holds a flow's positions and whose members its pumps are (INTERFACE "Names on the clusters").

@@ -1,7 +1,7 @@
 //! Where a lane starts: what the rule asks for is looked up, until it has an answer.
 
 use kuroshio_core::flow::{Pairing, Quarantine};
-use kuroshio_core::start::{self, Committed, Configured, Facts, Metadata, Start, Tail};
+use kuroshio_core::start::{self, Committed, Configured, Facts, LossReason, Metadata, Start, Tail};
 use kuroshio_core::types::{Copies, Position, SourceOffset, TargetOffset};
 use kuroshio_wire::{Error, GroupOffset, Isolation, OffsetAt};
 
@@ -132,10 +132,17 @@ impl Clerk {
                 }
             }
             Start::Lost(loss) => {
+                let kept = stored.and_then(|offset| Metadata::parse(&offset.metadata));
+                // Of this log still: what another replicator copied of it lies where it lay.
+                let same = matches!(loss.reason, LossReason::Retention | LossReason::Truncation);
+                let known = Copies {
+                    tagged_from: kept.filter(|_| same).and_then(|kept| kept.copies.tagged_from),
+                    ..Copies::default()
+                };
                 let position = Position {
                     offset: loss.then,
                     leader_epoch: None,
-                    copies: self.copies(Copies::default(), target_end),
+                    copies: self.copies(known, target_end),
                 };
                 let store = Some(self.ends.stored(pairing, &position));
                 Outcome::Starts {
@@ -173,6 +180,7 @@ impl Clerk {
         Copies {
             in_order: in_order.then(|| known.in_order.unwrap_or(target_end)),
             end: Some(known.end.unwrap_or(target_end)),
+            tagged_from: known.tagged_from,
         }
     }
 

@@ -124,6 +124,15 @@ pub struct Groups {
     pub interval: Duration,
 }
 
+impl Groups {
+    /// Whether the offsets of a group of this name follow.
+    #[must_use]
+    pub fn selects(&self, group: &str) -> bool {
+        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(group));
+        matches(&self.include) && !matches(&self.exclude)
+    }
+}
+
 /// Logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {

@@ -9,31 +9,50 @@ use super::ImportError;
 /// Keys and values of an `mm2.properties`.
 pub(super) type Properties = BTreeMap<String, String>;
 
+/// How the configuration was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Properties of the dedicated mode.
+    Dedicated,
+    /// Connectors in a Connect cluster.
+    Connect,
+    /// A resource of Strimzi.
+    Strimzi,
+}
+
 /// Reads properties, connectors of Kafka Connect in JSON, or a KafkaMirrorMaker2 of Strimzi in JSON.
-pub(super) fn read(text: &str) -> Result<Properties, ImportError> {
+pub(super) fn read(text: &str) -> Result<(Properties, Form), ImportError> {
     if !text.trim_start().starts_with(['{', '[']) {
         let read = java_properties::read(text.as_bytes());
-        return Ok(read
-            .map_err(|error| ImportError::Properties(error.to_string()))?
-            .into_iter()
-            .collect());
+        let read = read.map_err(|error| ImportError::Properties(error.to_string()))?;
+        return Ok((read.into_iter().collect(), Form::Dedicated));
     }
     let json: Value = serde_json::from_str(text).map_err(|error| ImportError::Json(error.to_string()))?;
     let mut properties = Properties::new();
-    match &json {
-        Value::Array(connectors) => connectors
-            .iter()
-            .try_for_each(|connector| connect(connector, &mut properties))?,
-        resource if resource["kind"] == "KafkaMirrorMaker2" => strimzi(resource, &mut properties)?,
+    let form = match &json {
+        Value::Array(connectors) => {
+            connectors
+                .iter()
+                .try_for_each(|connector| connect(connector, &mut properties))?;
+            Form::Connect
+        }
+        resource if resource["kind"] == "KafkaMirrorMaker2" => {
+            strimzi(resource, &mut properties)?;
+            Form::Strimzi
+        }
         resource if resource["items"].is_array() => {
             let items = resource["items"].as_array().into_iter().flatten();
             for item in items {
                 strimzi(item, &mut properties)?;
             }
+            Form::Strimzi
         }
-        connector => connect(connector, &mut properties)?,
-    }
-    Ok(properties)
+        connector => {
+            connect(connector, &mut properties)?;
+            Form::Connect
+        }
+    };
+    Ok((properties, form))
 }
 
 /// Adds a connector: `{"name": …, "config": {…}}`, or the configuration alone.
@@ -72,6 +91,14 @@ fn strimzi(resource: &Value, properties: &mut Properties) -> Result<(), ImportEr
         let name = |key: &str| format!("{alias}.{key}");
         properties.insert(name("bootstrap.servers"), word(&described["bootstrapServers"]));
         add(&described["config"], |key| name(key), properties);
+        for (key, storage) in [
+            ("groupId", "group.id"),
+            ("offsetStorageTopic", "offset.storage.topic"),
+        ] {
+            if let Some(value) = described.get(key) {
+                properties.insert(name(storage), word(value));
+            }
+        }
         let (tls, kind) = (
             described.get("tls").is_some(),
             described["authentication"]["type"].as_str(),

@@ -25,6 +25,10 @@ producer.compression.type = lz4
 no.such.key = 1
 "#;
 
+fn import(text: &str) -> Result<String, ImportError> {
+    super::import(text, None).map(|imported| imported.config)
+}
+
 fn parsed(out: &str) -> config::Config {
     let environment = Environment::from([("HOSTNAME".to_owned(), "here".to_owned())]);
     config::parse(out, &environment).unwrap()
@@ -75,7 +79,7 @@ fn what_mirror_maker_does_unasked_is_asked_for() {
 #[test]
 fn every_key_is_mapped_or_has_a_reason() {
     let out = import(DEDICATED).unwrap();
-    let properties = source::read(DEDICATED).unwrap();
+    let properties = source::read(DEDICATED).unwrap().0;
     let mapped = |key: &str| {
         let of_flow = key.strip_prefix("tw->jp.").or(key.strip_prefix("jp->tw."));
         let of_cluster = key.strip_prefix("tw.").or(key.strip_prefix("jp."));
@@ -143,4 +147,76 @@ fn what_is_none_says_so() {
         import("clusters=\\u00"),
         Err(ImportError::Properties(_))
     ));
+}
+
+#[test]
+fn mm2_left_its_positions_where_it_was_told() {
+    let clusters = "clusters=a,b\na->b.enabled=true\na.bootstrap.servers=x:1\nb.bootstrap.servers=y:1\n";
+    let strimzi = |target: &str| {
+        format!(
+            r#"{{ "kind": "KafkaMirrorMaker2", "spec": {{
+                "clusters": [ {{ "alias": "a", "bootstrapServers": "x:1" }}, {{ "alias": "b", {target} "bootstrapServers": "y:1" }} ],
+                "mirrors": [ {{ "sourceCluster": "a", "targetCluster": "b" }} ] }} }}"#
+        )
+    };
+    let connector = r#"{ "source.cluster.alias": "a", "target.cluster.alias": "b" }"#;
+    for (text, told, topic, workers, checkpoints) in [
+        (
+            clusters.to_owned(),
+            None,
+            "mm2-offsets.a.internal",
+            Some("a-mm2"),
+            "a.checkpoints.internal",
+        ),
+        (
+            format!("{clusters}replication.policy.separator=_\nb.offset.storage.topic=o\nb.group.id=g"),
+            None,
+            "o",
+            Some("g"),
+            "a_checkpoints_internal",
+        ),
+        (
+            format!(
+                "{clusters}replication.policy.separator=_\nreplication.policy.internal.topic.separator.enabled=false"
+            ),
+            Some("told"),
+            "told",
+            Some("a-mm2"),
+            "a.checkpoints.internal",
+        ),
+        (
+            connector.to_owned(),
+            None,
+            "connect-offsets",
+            None,
+            "a.checkpoints.internal",
+        ),
+        (
+            strimzi(""),
+            None,
+            "mirrormaker2-cluster-offsets",
+            Some("mirrormaker2-cluster"),
+            "a.checkpoints.internal",
+        ),
+        (
+            strimzi(r#""config": { "offset.storage.topic": "o", "group.id": "g" },"#),
+            None,
+            "o",
+            Some("g"),
+            "a.checkpoints.internal",
+        ),
+    ] {
+        let imported = super::import(&text, told).unwrap();
+        assert_eq!(
+            imported.flows,
+            [Mm2Flow {
+                source: "a".to_owned(),
+                target: "b".to_owned(),
+                offsets_topic: topic.to_owned(),
+                workers: workers.map(str::to_owned),
+                checkpoints_topic: checkpoints.to_owned(),
+            }],
+            "{text}"
+        );
+    }
 }

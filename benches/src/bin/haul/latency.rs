@@ -30,9 +30,8 @@ const RATES: [u32; 3] = [20_000, 1_000, 50];
 /// Rate until the first record is there.
 const PRELUDE: u32 = 50;
 const FIRST: Duration = Duration::from_secs(120);
-const WARM_UP: Duration = Duration::from_secs(5);
-/// Before the first rate, at that rate: the brokers' JVMs compile what this carrier asks of them.
-const COMPILING: Duration = Duration::from_secs(15);
+/// The brokers' JVMs compile what is asked of them at this rate: transactions come at another pace at each.
+const WARM_UP: Duration = Duration::from_secs(15);
 const MEASURED: Duration = Duration::from_secs(10);
 /// Records go to one partition for so long, then to the next, as Kafka's own producer does: in requests of one
 /// record 20,000 of them a second are more than a broker on a shared core can take.
@@ -137,10 +136,6 @@ impl Load {
         let waiting = Arc::clone(&self.arrived);
         self.send(PRELUDE, false, FIRST, || lock(&waiting).records > 0)?;
         ensure!(lock(&waiting).records > 0, "no record came within {FIRST:?}");
-        if let Some(first) = rates.first() {
-            progress.say("latency: the brokers warm up");
-            self.send(*first, false, COMPILING, || false)?;
-        }
         self.drain()?;
         rates.iter().map(|rate| self.at(*rate, progress)).collect()
     }

@@ -225,19 +225,23 @@ fn metadata_table() {
         "1 a b 01 2",
         "1 a b +1 2",
         "1 a b -1 2",
-        "1 a b 1 2 3",
+        "1 a b 1 2 -",
+        "1 a b 1 2 3 4",
     ] {
         assert_eq!(Metadata::parse(bad), None, "{bad:?}");
     }
-    for (good, in_order, end) in [
-        (OURS.to_owned(), None, None),
-        (format!("{OURS} 0 17"), Some(0), Some(17)),
-        (format!("{OURS} - 17"), None, Some(17)),
-        (format!("{OURS} 5 -"), Some(5), None),
+    for (good, in_order, end, tagged_from) in [
+        (OURS.to_owned(), None, None, None),
+        (format!("{OURS} 0 17"), Some(0), Some(17), None),
+        (format!("{OURS} - 17"), None, Some(17), None),
+        (format!("{OURS} 5 -"), Some(5), None, None),
+        (format!("{OURS} - - 9"), None, None, Some(9)),
+        (format!("{OURS} 5 17 9"), Some(5), Some(17), Some(9)),
     ] {
         let copies = Copies {
             in_order: in_order.map(TargetOffset),
             end: end.map(TargetOffset),
+            tagged_from: tagged_from.map(SourceOffset),
         };
         let metadata = Metadata {
             log: source(),
@@ -253,8 +257,13 @@ proptest! {
     fn metadata_round_trip(
         cluster in "[!-~]{1,40}", topic in "[A-Za-z0-9_-]{1,30}",
         in_order in proptest::option::of(0..i64::MAX), end in proptest::option::of(0..i64::MAX),
+        tagged_from in proptest::option::of(0..i64::MAX),
     ) {
-        let copies = Copies { in_order: in_order.map(TargetOffset), end: end.map(TargetOffset) };
+        let copies = Copies {
+            in_order: in_order.map(TargetOffset),
+            end: end.map(TargetOffset),
+            tagged_from: tagged_from.map(SourceOffset),
+        };
         let metadata = Metadata { log: LogId { cluster, topic }, copies };
         prop_assert_eq!(Metadata::parse(&metadata.to_string()), Some(metadata));
     }

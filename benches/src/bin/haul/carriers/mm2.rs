@@ -1,14 +1,11 @@
-//! MirrorMaker 2 in dedicated mode, in a container of the image that the brokers run in.
+//! The settings of MirrorMaker 2 in dedicated mode.
 
 use std::fmt::Write;
-use std::fs;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use kuroshio_integration::session_label;
-use tempfile::TempDir;
+use anyhow::Result;
+use kuroshio_integration::Mm2;
 
-use super::{Job, fresh};
+use super::{Job, Running, fresh};
 
 /// Which settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,49 +34,11 @@ const TUNED: &[&str] = &[
     "sync.topic.configs.enabled = false",
 ];
 
-/// A running container. Removed when dropped, and in any case when this process ends.
-#[derive(Debug)]
-pub(crate) struct Container {
-    id: String,
-    /// Of Java, as this machine sees it.
-    pub(super) pid: u32,
-    _dir: TempDir,
-}
-
-pub(super) fn start(job: &Job<'_>, settings: Settings) -> Result<Container> {
-    let dir = tempfile::tempdir()?;
-    let file = dir.path().join("mm2.properties");
-    fs::write(&file, properties(job, settings, fresh())?)?;
-    let id = docker(&[
-        "run",
-        "--detach",
-        "--network=host",
-        "--label",
-        &session_label(),
-        "--volume",
-        &format!("{}:/haul/mm2.properties:ro", file.display()),
-        // What connect-mirror-maker.sh sets.
-        "--env",
-        "KAFKA_HEAP_OPTS=-Xms256M -Xmx2G",
-        "--entrypoint",
-        "/opt/kafka/bin/kafka-run-class.sh",
-        "apache/kafka:4.3.1",
-        "org.apache.kafka.connect.mirror.MirrorMaker",
-        "/haul/mm2.properties",
-    ])?;
-    let mut container = Container {
-        id: id.trim().to_owned(),
-        pid: 0,
-        _dir: dir,
-    };
-    let pid = docker(&["inspect", "--format", "{{.State.Pid}}", &container.id])?;
-    container.pid = pid.trim().parse()?;
-    ensure!(
-        container.pid > 0,
-        "MirrorMaker 2 did not start:\n{}",
-        container.log_tail()
-    );
-    Ok(container)
+pub(super) fn start(job: &Job<'_>, settings: Settings) -> Result<Running> {
+    // What connect-mirror-maker.sh sets.
+    let mm2 = Mm2::start(&properties(job, settings, fresh())?, "-Xms256M -Xmx2G")?;
+    let pid = mm2.pid()?;
+    Ok(Running::Mm2(mm2, pid))
 }
 
 /// The aliases are new each time, and so are the offsets and internal topics.
@@ -117,33 +76,4 @@ fn properties(job: &Job<'_>, settings: Settings, run: u32) -> Result<String> {
         }
     }
     Ok(text)
-}
-
-impl Container {
-    pub(super) fn log_tail(&self) -> String {
-        docker(&["logs", "--tail", "40", &self.id]).unwrap_or_else(|why| format!("{why:#}"))
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        // What fails here is removed when the process ends.
-        docker(&["rm", "--force", "--volumes", &self.id]).ok();
-    }
-}
-
-fn docker(args: &[&str]) -> Result<String> {
-    let ended = Command::new("docker")
-        .args(args)
-        .output()
-        .context("running docker")?;
-    let out = String::from_utf8_lossy(&ended.stdout).into_owned();
-    let err = String::from_utf8_lossy(&ended.stderr).into_owned();
-    ensure!(ended.status.success(), "docker {}: {out}{err}", args.join(" "));
-    // The log of a container comes on both.
-    Ok(if args.first() == Some(&"logs") {
-        out + &err
-    } else {
-        out
-    })
 }

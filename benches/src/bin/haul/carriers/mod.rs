@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 use clap::ValueEnum;
-use kuroshio_integration::Process;
+use kuroshio_integration::{Mm2, Process};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use own::{Carry, carry};
@@ -78,8 +78,8 @@ impl Carrier {
     /// Starts it. It carries until it is dropped.
     pub(crate) fn start(self, job: &Job<'_>) -> Result<Running> {
         match self {
-            Self::Mm2Defaults => mm2::start(job, mm2::Settings::Defaults).map(Running::Mm2),
-            Self::Mm2Tuned => mm2::start(job, mm2::Settings::Tuned).map(Running::Mm2),
+            Self::Mm2Defaults => mm2::start(job, mm2::Settings::Defaults),
+            Self::Mm2Tuned => mm2::start(job, mm2::Settings::Tuned),
             Self::KuroshioAtLeastOnce => kuroshio::start(job, "at_least_once").map(Running::Kuroshio),
             Self::KuroshioExactlyOnce => kuroshio::start(job, "exactly_once").map(Running::Kuroshio),
             Self::Copy => own::start(job, own::Kind::Copy).map(Running::Own),
@@ -106,7 +106,7 @@ pub(crate) struct Job<'a> {
 #[derive(Debug)]
 pub(crate) enum Running {
     Kuroshio(kuroshio_integration::Kuroshio),
-    Mm2(mm2::Container),
+    Mm2(Mm2, u32),
     Own(own::Child),
 }
 
@@ -115,7 +115,7 @@ impl Running {
     pub(crate) fn process(&self) -> Process {
         let pid = match self {
             Self::Kuroshio(kuroshio) => kuroshio.pid(),
-            Self::Mm2(container) => container.pid,
+            Self::Mm2(_, pid) => *pid,
             Self::Own(child) => child.pid(),
         };
         Process { pid }
@@ -125,7 +125,7 @@ impl Running {
     pub(crate) fn last_words(&self) -> String {
         let log = match self {
             Self::Kuroshio(kuroshio) => kuroshio.log_tail(),
-            Self::Mm2(container) => container.log_tail(),
+            Self::Mm2(mm2, _) => mm2.log_tail(),
             Self::Own(child) => child.log_tail(),
         };
         format!("the carrier wrote:\n{log}\nand this went wrong")
