@@ -5,7 +5,7 @@
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 
-"$here/packages.sh" docker=docker.io
+"$here/packages.sh" docker=docker.io javac=default-jdk-headless
 
 if ! docker version >/dev/null 2>&1; then
   if [ -n "${DOCKER_HOST:-}" ]; then

@@ -22,19 +22,46 @@ impl Cluster {
             class,
         ]);
         command.args(["--bootstrap-server", "localhost:9094"]).args(args);
-        let shown = format!("{class} {}", args.join(" "));
-        let ended = tokio::task::spawn_blocking(move || command.output()).await??;
-        let out = [
-            String::from_utf8_lossy(&ended.stdout),
-            String::from_utf8_lossy(&ended.stderr),
-        ]
-        .concat();
-        ensure!(
-            ended.status.success(),
-            "{shown} ended with {}: {out}",
-            ended.status
-        );
-        Ok(out)
+        run(command).await
+    }
+
+    /// Compiles `java/<class>.java` against Kafka's clients, runs it in node 1, and gives what it wrote. Its first argument is where
+    /// this cluster is.
+    ///
+    /// # Errors
+    /// When it does not compile (`javac` comes with `make test`) or fails; with its output.
+    pub async fn java(&self, class: &str, args: &[&str]) -> Result<String> {
+        let container = self.container(1)?;
+        let dir = tempfile::tempdir()?;
+        let (jars, classes) = (dir.path().join("libs"), dir.path().join("classes"));
+        let docker = |args: &[&str]| {
+            let mut command = Command::new("docker");
+            command.args(args);
+            command
+        };
+        run(docker(&[
+            "cp",
+            &format!("{container}:/opt/kafka/libs"),
+            &jars.display().to_string(),
+        ]))
+        .await?;
+        let mut javac = Command::new("javac");
+        javac.args(["--release", "17", "-cp"]).arg(jars.join("*"));
+        javac.arg("-d").arg(&classes);
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/java");
+        javac.arg(format!("{source}/{class}.java"));
+        run(javac).await?;
+        run(docker(&[
+            "cp",
+            &classes.display().to_string(),
+            &format!("{container}:/tmp/{class}"),
+        ]))
+        .await?;
+        // Once more into a folder that is there would lie below it.
+        let mut java = docker(&["exec", &container, "java", "-cp"]);
+        java.arg(format!("/tmp/{class}:/tmp/{class}/classes:/opt/kafka/libs/*"));
+        java.args([class, "localhost:9094"]).args(args);
+        run(java).await
     }
 
     /// Adds an ACL with the words of `kafka-acls`, in this order: who, `User:*`, `--operation`, which, and the
@@ -70,4 +97,21 @@ impl Cluster {
         })
         .await
     }
+}
+
+/// Runs a command to its end, and gives what it wrote.
+async fn run(mut command: Command) -> Result<String> {
+    let shown = format!("{command:?}");
+    let ended = tokio::task::spawn_blocking(move || command.output()).await??;
+    let out = [
+        String::from_utf8_lossy(&ended.stdout),
+        String::from_utf8_lossy(&ended.stderr),
+    ]
+    .concat();
+    ensure!(
+        ended.status.success(),
+        "{shown} ended with {}: {out}",
+        ended.status
+    );
+    Ok(out)
 }

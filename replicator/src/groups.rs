@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kuroshio_client::Anchor;
+use kuroshio_client::{Anchor, Hint};
 use kuroshio_core::flow::{Pairing, Phase};
 use kuroshio_core::groups::{Facts, Left, Mark, Offset, Plan, plan};
 use kuroshio_core::types::{SourceOffset, TopicPartition};
@@ -53,11 +53,18 @@ pub struct Known {
 }
 
 /// A partition that this process copies.
-struct Owned {
-    pairing: Pairing,
-    position: i64,
+pub(crate) struct Owned {
+    pub(crate) pairing: Pairing,
+    pub(crate) position: i64,
     /// Where its records went; only in `exactly_once`, where nothing else of the flow can lie there.
     whereabouts: Option<Whereabouts>,
+}
+
+impl Owned {
+    /// Where the flow put what lies at `wanted`, if it remembers.
+    pub(crate) fn hint(&self, wanted: SourceOffset) -> Option<Hint> {
+        self.whereabouts.as_ref()?.find(wanted)
+    }
 }
 
 impl GroupSync {
@@ -66,7 +73,7 @@ impl GroupSync {
         let mut looks = 0_u32;
         loop {
             tokio::time::sleep(self.flow.groups.interval).await;
-            let owned = self.owned();
+            let owned = owned(&self.flow, &self.board);
             if owned.is_empty() {
                 self.forget(&BTreeMap::new());
             } else {
@@ -85,23 +92,6 @@ impl GroupSync {
                 self.metrics.group_sync_age(group, age);
             }
         }
-    }
-
-    fn owned(&self) -> HashMap<TopicPartition, Owned> {
-        let views = self.board.views();
-        let lanes = views.iter().flat_map(|view| view.lanes.iter());
-        let running = lanes.filter(|lane| lane.phase == Phase::Running);
-        let sure = self.flow.delivery == config::Delivery::ExactlyOnce;
-        running
-            .filter_map(|lane| {
-                let owned = Owned {
-                    pairing: lane.pairing.clone(),
-                    position: lane.committed.as_ref()?.offset.0,
-                    whereabouts: sure.then(|| lane.whereabouts.clone()),
-                };
-                Some((lane.pairing.source.clone(), owned))
-            })
-            .collect()
     }
 
     async fn sync(
@@ -156,8 +146,7 @@ impl GroupSync {
     }
 
     fn selects(&self, group: &GroupListing) -> bool {
-        let consumers = matches!(&*group.protocol_type, "consumer" | "");
-        consumers && group.kind.as_deref() != Some("Share") && self.flow.groups.selects(&group.group)
+        is_of_consumers(group) && self.flow.groups.selects(&group.group)
     }
 
     fn forget(&mut self, listed: &BTreeMap<Arc<str>, bool>) {
@@ -217,12 +206,8 @@ impl GroupSync {
         };
         let (mut due, mut left) = (Vec::new(), None);
         for (partition, offset) in offsets {
-            let Owned {
-                pairing,
-                position,
-                whereabouts,
-            } = &owned[partition];
-            let target = match held.get(&pairing.target()) {
+            let seat = &owned[partition];
+            let target = match held.get(&seat.pairing.target()) {
                 Some(Ok(Stored::Offset(target))) => Some(target),
                 Some(Ok(Stored::Nothing)) | None => None,
                 // Somebody is about to write there.
@@ -234,14 +219,14 @@ impl GroupSync {
                 target: target.map(as_it_is),
                 living_on_source,
                 living_on_target,
-                position: *position,
+                position: seat.position,
             });
             match decided {
                 Plan::Leave(why) => left = left.max(Some(why)),
                 Plan::Current => {
                     known
                         .synced
-                        .insert(partition.clone(), offset.offset.min(*position));
+                        .insert(partition.clone(), offset.offset.min(seat.position));
                 }
                 Plan::Translate(wanted) => {
                     let anchor = target.and_then(|target| {
@@ -253,13 +238,10 @@ impl GroupSync {
                     due.push(Due {
                         group: Arc::clone(group),
                         source: partition.clone(),
-                        target: pairing.target(),
+                        target: seat.pairing.target(),
                         wanted,
                         anchor,
-                        hint: whereabouts
-                            .as_ref()
-                            .and_then(|known| known.find(SourceOffset(wanted)))
-                            .map(|at| at.0),
+                        hint: seat.hint(SourceOffset(wanted)),
                     });
                 }
             }
@@ -294,8 +276,31 @@ fn as_it_is(stored: &GroupOffset) -> Offset<'_> {
     }
 }
 
+/// The partitions that this process copies, by their names on the source.
+pub(crate) fn owned(flow: &config::Flow, board: &FlowBoard) -> HashMap<TopicPartition, Owned> {
+    let views = board.views();
+    let lanes = views.iter().flat_map(|view| view.lanes.iter());
+    let running = lanes.filter(|lane| lane.phase == Phase::Running);
+    let sure = flow.delivery == config::Delivery::ExactlyOnce;
+    running
+        .filter_map(|lane| {
+            let owned = Owned {
+                pairing: lane.pairing.clone(),
+                position: lane.committed.as_ref()?.offset.0,
+                whereabouts: sure.then(|| lane.whereabouts.clone()),
+            };
+            Some((lane.pairing.source.clone(), owned))
+        })
+        .collect()
+}
+
+/// Whether a group is one of consumers: others commit offsets of other kinds, or none.
+pub(crate) fn is_of_consumers(group: &GroupListing) -> bool {
+    matches!(&*group.protocol_type, "consumer" | "") && group.kind.as_deref() != Some("Share")
+}
+
 /// Offsets of the partitions that this process owns.
-fn relevant(
+pub(crate) fn relevant(
     offsets: ByPartition<Stored>,
     owned: &HashMap<TopicPartition, Owned>,
 ) -> BTreeMap<TopicPartition, GroupOffset> {

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kuroshio_client::Hint;
 use kuroshio_core::engine::{Fact, LaneSpec, PlacedRun};
 use kuroshio_core::flow::{Flow, Pairing, Phase, refusal_label};
 use kuroshio_core::origin::{Forward, Guard, GuardError};
-use kuroshio_core::runs::{Hint, Run, Runs};
+use kuroshio_core::runs::{self, Run, Runs};
 use kuroshio_core::slots::Slot;
 use kuroshio_core::start::{LogId, Metadata};
-use kuroshio_core::types::{Lane, Position, SourceOffset, TargetOffset};
+use kuroshio_core::types::{Lane, Position, SourceOffset};
 use kuroshio_wire::{GroupOffset, TopicId};
 
 use crate::board::{FlowBoard, wall_ms};
@@ -85,10 +86,11 @@ impl Whereabouts {
 
     /// Where the first record from `source` on lies, or will lie; `None`: unknown.
     #[must_use]
-    pub fn find(&self, source: SourceOffset) -> Option<TargetOffset> {
+    pub fn find(&self, source: SourceOffset) -> Option<Hint> {
         match self.runs().find(source) {
-            Hint::Exact(at) | Hint::After { next: at, .. } | Hint::Behind(at) => Some(at),
-            Hint::Unknown => None,
+            runs::Hint::Exact(at) | runs::Hint::After { next: at, .. } => Some(Hint::At(at.0)),
+            runs::Hint::Behind(at) => Some(Hint::From(at.0)),
+            runs::Hint::Unknown => None,
         }
     }
 }
@@ -331,7 +333,7 @@ impl LaneDesk {
 #[cfg(test)]
 mod tests {
     use kuroshio_core::engine::Codec;
-    use kuroshio_core::types::TopicPartition;
+    use kuroshio_core::types::{TargetOffset, TopicPartition};
 
     use super::*;
     use crate::metrics::Metrics;
@@ -380,19 +382,20 @@ mod tests {
     fn only_what_is_durable_has_its_place() {
         let mut desk = desk();
         let whereabouts = desk.whereabouts(LANE);
-        let find = |source| whereabouts.find(SourceOffset(source)).map(|at| at.0);
+        let find = |source| whereabouts.find(SourceOffset(source));
         desk.record(&placed(10, 100, 5));
         assert_eq!(find(12), None);
         desk.settle(false);
         assert_eq!(find(12), None, "aborted");
         desk.record(&placed(10, 107, 5));
         desk.settle(true);
-        assert_eq!((find(12), find(15), find(9)), (Some(109), Some(112), None));
+        assert_eq!((find(12), find(9)), (Some(Hint::At(109)), None));
+        assert_eq!(find(15), Some(Hint::From(112)), "others may write there first");
         // The broker took it for a duplicate.
         desk.record(&placed(15, -1, 1));
         desk.record(&placed(16, 115, 1));
         desk.settle(true);
-        assert_eq!((find(12), find(15), find(16)), (None, None, Some(115)));
+        assert_eq!((find(12), find(15), find(16)), (None, None, Some(Hint::At(115))));
         desk.forget(LANE);
         assert_eq!(desk.whereabouts(LANE).find(SourceOffset(16)), None);
     }

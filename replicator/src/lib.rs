@@ -6,6 +6,7 @@ pub mod check;
 pub mod clerk;
 pub mod cli;
 pub mod codecs;
+pub mod compat;
 pub mod config;
 pub mod demo;
 pub mod failover;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kuroshio_client::{Anchor, Asked, Error, Flow, Question, Topic, Translated, Translator};
+use kuroshio_client::{Anchor, Asked, Error, Flow, Hint, Question, Topic, Translated, Translator};
 use kuroshio_core::types::TopicPartition;
 use kuroshio_wire::Cluster;
 
@@ -26,7 +26,7 @@ pub struct Due {
     /// What the target has by an earlier translation.
     pub anchor: Option<Anchor>,
     /// Where the flow put it.
-    pub hint: Option<i64>,
+    pub hint: Option<Hint>,
 }
 
 impl Due {

@@ -15,7 +15,9 @@
 
 mod application;
 mod bad_input;
+mod beside;
 mod both_ways;
+mod compat;
 mod engine;
 mod failover;
 mod groups;
@@ -24,6 +26,7 @@ mod kills;
 mod memory;
 mod protocol;
 mod regions;
+mod scenarios;
 mod takeover;
 mod topics;
 mod translation;

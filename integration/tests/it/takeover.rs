@@ -23,7 +23,7 @@ const FIRST: Load = Load {
     rate: None,
 };
 /// Two workers start one after the other, on cores that are shared with a build.
-const SLOW: Duration = Duration::from_secs(180);
+pub(crate) const SLOW: Duration = Duration::from_secs(180);
 
 /// The `mm2.properties` of a flow from `<name>tw` to `<name>jp`; nothing waits for its minute.
 pub(crate) fn properties(pair: &Pair, name: &str, topics: &str, more: &[&str]) -> Result<String> {

@@ -14,7 +14,7 @@ use crate::regions::{WAIT, both_ways, on_all, one_way, read, until_copied, until
 const PARTITION: i32 = 0;
 
 /// The committed records of the partition on `cluster`, each with its offset and its birth.
-async fn births(cluster: &Cluster, topic: &str) -> Result<Vec<(i64, Birth)>> {
+pub(crate) async fn births(cluster: &Cluster, topic: &str) -> Result<Vec<(i64, Birth)>> {
     let log = read(cluster, topic).await?;
     let there = log.iter().filter(|record| record.partition() == PARTITION);
     Ok(there
@@ -87,7 +87,7 @@ async fn check(
 }
 
 /// Offsets all over a log, its ends included.
-fn spread(seed: u64, end: i64) -> Vec<i64> {
+pub(crate) fn spread(seed: u64, end: i64) -> Vec<i64> {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut offsets: Vec<_> = (0..38).map(|_| random.i64(0..end)).collect();
     offsets.extend([0, end]);
@@ -117,7 +117,7 @@ fn flow(name: &str, source: &str, topic: &str) -> Flow {
 }
 
 /// Transactions, of which every third is aborted: their records and markers are gaps in what is copied.
-async fn transactions(cluster: &Cluster, topic: &str, count: u32) -> Result<()> {
+pub(crate) async fn transactions(cluster: &Cluster, topic: &str, count: u32) -> Result<()> {
     let mut config = cluster.client();
     config.set("transactional.id", format!("translation.{topic}"));
     let topic = topic.to_owned();
@@ -146,7 +146,7 @@ async fn transactions(cluster: &Cluster, topic: &str, count: u32) -> Result<()> 
 }
 
 /// An application writes records of the partition again as it finds them, headers and all.
-async fn write_again(cluster: &Cluster, topic: &str, count: usize) -> Result<()> {
+pub(crate) async fn write_again(cluster: &Cluster, topic: &str, count: usize) -> Result<()> {
     let log = read(cluster, topic).await?;
     let config = cluster.client();
     let topic = topic.to_owned();
@@ -166,7 +166,13 @@ async fn write_again(cluster: &Cluster, topic: &str, count: usize) -> Result<()>
     .await?
 }
 
-async fn load(pair: &Pair, ledger: &Ledger, topic: &str, sides: &[&str], records: u64) -> Result<()> {
+pub(crate) async fn load(
+    pair: &Pair,
+    ledger: &Ledger,
+    topic: &str,
+    sides: &[&str],
+    records: u64,
+) -> Result<()> {
     let load = Load {
         records,
         partitions: 1,

@@ -24,4 +24,4 @@ pub use kuroshio_core::origin::{HEADER, Hop, Tag, explains};
 pub use kuroshio_core::translate::Translation;
 pub use kuroshio_core::types::TopicPartition;
 pub use kuroshio_wire::{Cluster, ClusterSettings, Security};
-pub use translator::{Anchor, Answer, Asked, Error, Flow, Question, Topic, Translated, Translator};
+pub use translator::{Anchor, Answer, Asked, Error, Flow, Hint, Question, Topic, Translated, Translator};

@@ -95,6 +95,15 @@ pub struct Translated {
     pub behind: u64,
 }
 
+/// Where a flow put its first record from a source offset on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hint {
+    /// At this offset of the other log.
+    At(i64),
+    /// At this offset or behind it: it is not there yet, and others may write before it is.
+    From(i64),
+}
+
 /// An offset to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asked {
@@ -102,8 +111,8 @@ pub struct Asked {
     pub offset: i64,
     /// What is known of its consumer already: it spares reading, and reading again.
     pub anchor: Option<Anchor>,
-    /// Where the flow put what lies there: its first record from the offset on, or where that will lie. Only the flow itself knows.
-    pub hint: Option<i64>,
+    /// Where the flow put what lies there. Only the flow itself knows.
+    pub hint: Option<Hint>,
 }
 
 /// Offsets of one partition to be translated.
@@ -249,7 +258,8 @@ impl Work<'_> {
         let mut found: Vec<Vec<Found>> = vec![Vec::new(); offsets.len()];
         let wanted: Vec<_> = offsets.iter().map(|offset| (*offset, true)).collect();
         let hinted = |(asked, known): (&Asked, &Range<i64>)| match asked.hint {
-            Some(hint) if known.contains(&hint) || hint == end => hint..hint,
+            Some(Hint::At(hint)) if known.contains(&hint) || hint == end => hint..hint,
+            Some(Hint::From(hint)) if known.contains(&hint) => hint..end,
             _ => known.clone(),
         };
         let hinted: Vec<_> = self.question.offsets.iter().zip(&known).map(hinted).collect();

@@ -12,6 +12,9 @@ use regex::Regex;
 /// The topic on the source into which Kuroshio writes its heartbeats.
 pub const HEARTBEATS: &str = "kuroshio.heartbeats";
 
+/// MirrorMaker 2's.
+const MM2_HEARTBEATS: &str = "heartbeats";
+
 /// Longest name that Kafka takes for a topic, in characters.
 const MAX_TOPIC_LEN: usize = 249;
 
@@ -56,6 +59,8 @@ pub struct RouteSettings {
     pub residency: Vec<Residency>,
     /// Copy [`HEARTBEATS`], whatever the rest says.
     pub heartbeats: bool,
+    /// Copy MirrorMaker 2's `heartbeats`, whatever the rest says, as the source's alias, this, and the same.
+    pub mm2_heartbeats: Option<String>,
 }
 
 /// A mistake in the settings.
@@ -181,7 +186,7 @@ fn owner(topic: &str) -> Option<Owner> {
         Some(Owner::Kafka)
     } else if topic.starts_with("kuroshio.") {
         Some(Owner::Kuroshio)
-    } else if topic == "heartbeats"
+    } else if topic == MM2_HEARTBEATS
         || topic.starts_with("mm2-")
         || topic.ends_with(".internal")
         || topic.ends_with("-internal")
@@ -277,6 +282,9 @@ impl Router {
         if topic == HEARTBEATS && self.settings.heartbeats {
             return Ok(topic.into());
         }
+        if let Some(name) = self.mm2_heartbeats(topic) {
+            return name;
+        }
         if let Some(owner) = owner(topic) {
             return Err(Unselected::Reserved(owner));
         }
@@ -303,6 +311,18 @@ impl Router {
         }
     }
 
+    /// What becomes of MirrorMaker 2's heartbeats, where they are copied: the copies of other clusters' go no further.
+    fn mm2_heartbeats(&self, topic: &str) -> Option<Result<Arc<str>, Unselected>> {
+        let separator = self.settings.mm2_heartbeats.as_ref()?;
+        let before = topic.strip_suffix(MM2_HEARTBEATS)?;
+        if before.is_empty() {
+            return Some(Ok(format!("{}{separator}{topic}", self.settings.source).into()));
+        }
+        let alias = before.strip_suffix(separator.as_str())?;
+        let known = self.settings.aliases.iter().any(|known| known == alias);
+        known.then_some(Err(Unselected::Reserved(Owner::MirrorMaker)))
+    }
+
     /// The topic that is copied into `target`, if there can be one.
     #[must_use]
     pub fn source_of(&self, target: &str) -> Option<Arc<str>> {
@@ -313,7 +333,8 @@ impl Router {
                 .strip_prefix(self.settings.source.as_str())
                 .and_then(|rest| rest.strip_prefix(separator.as_str())),
         };
-        let mut candidates = renamed.map(|(topic, _)| topic.as_str()).chain(prefixed);
+        let candidates = renamed.map(|(topic, _)| topic.as_str()).chain(prefixed);
+        let mut candidates = candidates.chain([MM2_HEARTBEATS]);
         let found = candidates.find(|topic| self.route(topic).is_ok_and(|name| &*name == target))?;
         Some(found.into())
     }

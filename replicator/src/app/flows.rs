@@ -19,6 +19,7 @@ use crate::app::Stop;
 use crate::board::FlowBoard;
 use crate::clerk::{Clerk, FirstStart};
 use crate::codecs::Codecs;
+use crate::compat;
 use crate::config::{self, Delivery, Pumps, Start};
 use crate::groups::GroupSync;
 use crate::lanes::{FlowEnds, LaneDesk, PumpView};
@@ -226,6 +227,7 @@ impl FlowRun {
             };
             tasks.spawn(named("sync of groups", sync.run()));
         }
+        self.start_compat(tasks);
         if self.flow.positions_on_source {
             let copy = storer::copy_to_source(
                 ends.clone(),
@@ -244,6 +246,33 @@ impl FlowRun {
             catalog,
             first,
             weights,
+        }
+    }
+
+    /// What MirrorMaker 2's classes read.
+    fn start_compat(&self, tasks: &mut JoinSet<&'static str>) {
+        if self.flow.mm2.heartbeats {
+            let beats = compat::heartbeats(
+                self.flow.clone(),
+                Arc::clone(&self.flows),
+                self.source.clone(),
+                self.target.clone(),
+                Arc::clone(&self.board),
+            );
+            tasks.spawn(named("heartbeats for MirrorMaker 2's classes", beats));
+        }
+        if self.flow.mm2.checkpoints && !self.embedded {
+            let checkpoints = compat::Checkpoints {
+                flow: self.flow.clone(),
+                flows: Arc::clone(&self.flows),
+                source: self.source.clone(),
+                target: self.target.clone(),
+                board: Arc::clone(&self.board),
+            };
+            tasks.spawn(named(
+                "checkpoints for MirrorMaker 2's classes",
+                checkpoints.run(),
+            ));
         }
     }
 

@@ -14,7 +14,7 @@ use super::raw::{RawCluster, RawConfig, RawEnds, RawResidency};
 use super::settings::RawSettings;
 use super::values::{Alias, Pattern};
 use super::words::{Forward, Naming};
-use super::{Cluster, Config, Flow, Groups, Log, TopicConfigs, cross, later, paths, schema, walk};
+use super::{Cluster, Config, Flow, Groups, Log, Mm2Compat, TopicConfigs, cross, later, paths, schema, walk};
 
 /// The configuration that the tree holds; `None` (or more mistakes than before): it is not valid.
 pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
@@ -255,6 +255,10 @@ impl House<'_> {
             relay: raw.forward == Forward::Relay,
             residency: self.residency.to_vec(),
             heartbeats: raw.heartbeats.enabled,
+            mm2_heartbeats: raw
+                .mm2_compat
+                .heartbeats
+                .then(|| raw.prefix_separator.to_string()),
         }
     }
 }
@@ -307,6 +311,11 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
         pumps: raw.pumps,
         memory: Some(raw.memory.0),
         positions_on_source: raw.positions_on_source,
+        mm2: Mm2Compat {
+            heartbeats: raw.mm2_compat.heartbeats,
+            checkpoints: raw.mm2_compat.checkpoints,
+            separator: raw.prefix_separator.to_string(),
+        },
     }
 }
 

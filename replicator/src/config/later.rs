@@ -68,16 +68,6 @@ const SETTINGS: &[Later] = &[
         feature: "writing heartbeats",
         off: Off::False,
     },
-    Later {
-        path: &["mm2_compat", "heartbeats"],
-        feature: "writing MirrorMaker 2's topics",
-        off: Off::False,
-    },
-    Later {
-        path: &["mm2_compat", "checkpoints"],
-        feature: "writing MirrorMaker 2's topics",
-        off: Off::False,
-    },
 ];
 
 const ROOT: &[Later] = &[

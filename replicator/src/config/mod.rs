@@ -100,6 +100,19 @@ pub struct Flow {
     pub memory: Option<u64>,
     /// Whether positions are also committed on the source.
     pub positions_on_source: bool,
+    /// Topics in MirrorMaker 2's formats.
+    pub mm2: Mm2Compat,
+}
+
+/// Which topics are written in MirrorMaker 2's formats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mm2Compat {
+    /// Its heartbeats.
+    pub heartbeats: bool,
+    /// Its checkpoints.
+    pub checkpoints: bool,
+    /// Between an alias and what follows it in their names.
+    pub separator: String,
 }
 
 /// What a topic that is created takes over from the source topic.

@@ -258,14 +258,6 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
             "defaults.throttle.bytes_per_second: throttling is not available in this version; remove the key or set it to 0",
         ),
         (
-            with("defaults: { mm2_compat: { heartbeats: true } }"),
-            "defaults.mm2_compat.heartbeats: writing MirrorMaker 2's topics is not",
-        ),
-        (
-            with("defaults: { mm2_compat: { checkpoints: true } }"),
-            "defaults.mm2_compat.checkpoints: writing MirrorMaker 2's topics is not",
-        ),
-        (
             SMALLEST.replace("target: tw }", "target: tw, heartbeats: { enabled: true } }"),
             "flows[1].heartbeats.enabled: writing heartbeats is not available in this version; remove the key or set it to false",
         ),

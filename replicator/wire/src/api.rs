@@ -12,8 +12,8 @@ use kafka_protocol::messages::{
     JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse,
     ListOffsetsRequest, ListOffsetsResponse, ListTransactionsRequest, ListTransactionsResponse,
     MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
-    OffsetFetchResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, SyncGroupRequest,
-    SyncGroupResponse,
+    OffsetFetchResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest,
+    ProduceResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
 
@@ -79,6 +79,8 @@ apis! {
     DescribeTransactionsRequest => DescribeTransactionsResponse, DescribeTransactions, NEWEST;
 
     FetchRequest => FetchResponse, Fetch, NEWEST;
+    // v13 names topics by id.
+    ProduceRequest => ProduceResponse, Produce, 12;
 }
 
 /// Versions of `R` that this client can use, oldest and newest.

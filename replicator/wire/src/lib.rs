@@ -26,6 +26,7 @@ mod offsets;
 mod pool;
 mod positions;
 mod probe;
+mod produce;
 mod settings;
 mod transactions;
 
@@ -44,5 +45,6 @@ pub use metadata::{Broker, Metadata, PartitionMetadata, TopicId, TopicMetadata, 
 pub use offsets::{EpochEnd, Isolation, ListedOffset, OffsetAt};
 pub use positions::{ByGroup, Committer, GroupOffset, Stored};
 pub use probe::{Chunk, Committed, Read};
+pub use produce::NewRecord;
 pub use settings::{ClusterSettings, Security};
 pub use transactions::{ProducerIdentity, TransactionDescription, TransactionListing};

@@ -27,6 +27,10 @@ pub(super) fn of(settings: &RouteSettings) -> u64 {
     }
     hash.number(usize::from(settings.relay));
     hash.number(usize::from(settings.heartbeats));
+    if let Some(separator) = &settings.mm2_heartbeats {
+        hash.text(separator);
+        hash.set(&settings.aliases);
+    }
     // Only rules that keep something from this target count.
     let rules = settings
         .residency

@@ -16,6 +16,7 @@ fn settings() -> RouteSettings {
         relay: false,
         residency: Vec::new(),
         heartbeats: false,
+        mm2_heartbeats: None,
     }
 }
 
@@ -176,6 +177,25 @@ fn heartbeats_are_copied_whatever_the_rest_says() {
     let router = router(settings);
     assert_eq!(routed(&router, HEARTBEATS), "-> kuroshio.heartbeats");
     assert_eq!(routed(&router, "kuroshio.other"), "belongs to Kuroshio");
+}
+
+#[test]
+fn mirror_makers_heartbeats_are_copied_once_where_that_is_asked_for() {
+    for settings in [settings(), prefixed()] {
+        let without = router(settings.clone());
+        let router = router(RouteSettings {
+            mm2_heartbeats: Some("_".into()),
+            ..settings
+        });
+        assert_eq!(routed(&router, "heartbeats"), "-> tw_heartbeats");
+        assert_eq!(
+            routed(&router, "us_heartbeats"),
+            Unselected::Reserved(Owner::MirrorMaker).to_string()
+        );
+        assert!(router.route("device_heartbeats").is_ok());
+        assert_ne!(router.fingerprint(), without.fingerprint());
+        assert_eq!(router.source_of("tw_heartbeats").as_deref(), Some("heartbeats"));
+    }
 }
 
 #[test]

@@ -1,0 +1,149 @@
+//! Checkpoints: where groups go on in the target, whoever writes their offsets there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kuroshio_client::Anchor;
+use kuroshio_core::groups::Mark;
+use kuroshio_core::mm2::{Checkpoint, checkpoints_topic};
+use kuroshio_core::types::{SourceOffset, TopicPartition};
+use kuroshio_wire::{Cluster, GroupOffset, NewRecord};
+
+use super::OwnTopic;
+use crate::board::{FlowBoard, wall_ms};
+use crate::config;
+use crate::groups::{is_of_consumers, owned, relevant};
+use crate::translation::{Between, Due};
+
+/// Records in a batch: far less than a megabyte.
+const BATCH: usize = 1_000;
+
+/// Writes the checkpoints of one flow, for the partitions that this process owns.
+pub struct Checkpoints {
+    /// The flow.
+    pub flow: config::Flow,
+    /// All flows of the configuration: records of a topic may come over several.
+    pub flows: Arc<[config::Flow]>,
+    /// The source.
+    pub source: Cluster,
+    /// The target.
+    pub target: Cluster,
+    /// The flow's board.
+    pub board: Arc<FlowBoard>,
+}
+
+/// What was written last of each group and partition of the source.
+type Written = HashMap<(Arc<str>, TopicPartition), Anchor>;
+
+impl Checkpoints {
+    /// Writes for ever.
+    pub async fn run(self) {
+        let name = checkpoints_topic(&self.flow.source, &self.flow.mm2.separator);
+        let mut topic = OwnTopic::new(&self.target, name.into(), self.flow.replication_factor);
+        let mut written = Written::new();
+        loop {
+            tokio::time::sleep(self.flow.groups.interval).await;
+            if let Err(why) = self.round(&mut topic, &mut written).await {
+                self.board
+                    .error(format!("checkpoints for MirrorMaker 2's classes: {why}"));
+            }
+        }
+    }
+
+    async fn round(&self, topic: &mut OwnTopic, written: &mut Written) -> Result<(), String> {
+        let owned = owned(&self.flow, &self.board);
+        written.retain(|(_, partition), _| owned.contains_key(partition));
+        if owned.is_empty() {
+            return Ok(());
+        }
+        let listed = self
+            .source
+            .list_groups()
+            .await
+            .map_err(|error| error.to_string())?;
+        let selected = |group: &&kuroshio_wire::GroupListing| {
+            is_of_consumers(group) && self.flow.groups.selects(&group.group)
+        };
+        let names: Vec<Arc<str>> = listed
+            .iter()
+            .filter(selected)
+            .map(|group| Arc::clone(&group.group))
+            .collect();
+        written.retain(|(group, _), _| names.contains(group));
+        let (mut due, mut notes) = (Vec::new(), BTreeMap::new());
+        for (group, stored) in self.source.fetch_offsets_of(&names).await {
+            let stored = stored.map_err(|error| format!("group {group}: {error}"))?;
+            for (partition, offset) in relevant(stored, &owned) {
+                let seat = &owned[&partition];
+                let wanted = offset.offset.min(seat.position);
+                let key = (Arc::clone(&group), partition.clone());
+                let last = written.get(&key).copied();
+                // What a flow wrote says nothing new.
+                if Mark::parse(&offset.metadata).is_some() || last.is_some_and(|last| last.source == wanted) {
+                    continue;
+                }
+                due.push(Due {
+                    group: Arc::clone(&group),
+                    source: partition,
+                    target: seat.pairing.target(),
+                    wanted,
+                    anchor: last.filter(|last| last.source <= wanted),
+                    hint: seat.hint(SourceOffset(wanted)),
+                });
+                notes.insert(key, offset);
+            }
+        }
+        self.write(due, &notes, topic, written).await
+    }
+
+    async fn write(
+        &self,
+        due: Vec<Due>,
+        notes: &BTreeMap<(Arc<str>, TopicPartition), GroupOffset>,
+        topic: &mut OwnTopic,
+        written: &mut Written,
+    ) -> Result<(), String> {
+        let between = Between {
+            flow: &self.flow,
+            flows: &self.flows,
+            source: &self.source,
+            target: &self.target,
+        };
+        let translated = between.translate(due, false, |_| ()).await;
+        let (mut ready, mut failed) = (Vec::new(), None);
+        for (due, outcome) in translated.map_err(|error| error.to_string())? {
+            match outcome {
+                Ok(translated) => ready.push((due, translated.translation.offset)),
+                Err(why) => failed = Some(why),
+            }
+        }
+        for part in ready.chunks(BATCH) {
+            let mut records = Vec::with_capacity(part.len());
+            for (due, downstream) in part {
+                let note = notes.get(&(Arc::clone(&due.group), due.source.clone()));
+                let checkpoint = Checkpoint {
+                    group: due.group.to_string(),
+                    topic: due.target.topic.to_string(),
+                    partition: due.target.partition,
+                    upstream: due.wanted,
+                    downstream: *downstream,
+                    metadata: note.map_or(String::new(), |note| note.metadata.to_string()),
+                };
+                // Kafka's own limits on names and notes are below the format's.
+                if let (Some(key), Some(value)) = (checkpoint.key(), checkpoint.value()) {
+                    records.push(NewRecord { key, value });
+                }
+            }
+            let appended = topic.append(&records, wall_ms()).await;
+            appended.map_err(|error| error.to_string())?;
+            written.extend(part.iter().map(|(due, downstream)| {
+                let anchor = Anchor {
+                    source: due.wanted,
+                    target: *downstream,
+                };
+                ((Arc::clone(&due.group), due.source.clone()), anchor)
+            }));
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
