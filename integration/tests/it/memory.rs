@@ -96,7 +96,7 @@ impl Backlog {
             let lines = text.lines().filter(|line| line.starts_with(&counted));
             lines.filter_map(count).sum::<u64>() == self.records
         };
-        kuroshio.until_http("/metrics", WAIT * 2, all).await?;
+        kuroshio.until_http("/metrics", WAIT * 5, all).await?;
         let peak = Process { pid: kuroshio.pid() }.peak_rss()?;
         let partitions = self.topics.len() as u64 * u64::try_from(self.partitions)?;
         let bound = bound(partitions, (self.value)(0).len() as u64);

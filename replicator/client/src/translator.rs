@@ -268,11 +268,17 @@ impl Work<'_> {
         let mut parts: Vec<Part<'_>> = vec![(Some(&self.flow), wanted)];
         for leg in &self.back {
             let unread = self.from.unread(leg, &offsets, &self.read_from).await?;
+            let born_there = leg.source == *self.to.cluster.alias();
+            let all_copied = born_there && leg.position >= end;
             let wanted: Vec<_> = unread
                 .iter()
-                .map(|unread| unread.unwrap_or((leg.position, true)))
+                .zip(&offsets)
+                .map(|(unread, offset)| {
+                    let in_order = leg.in_order().is_some_and(|from| from <= *offset);
+                    translate::unread_from(*unread, leg.position, in_order || all_copied)
+                })
                 .collect();
-            if leg.source == *self.to.cluster.alias() {
+            if born_there {
                 self.to.first_born(&wanted, &known, &mut found).await?;
                 parts.push((None, wanted));
             } else if let Some(forward) = self.others.iter().find(|other| other.source == leg.source) {

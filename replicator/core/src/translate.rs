@@ -107,12 +107,24 @@ impl Unread {
         self.at = stretch.offsets.end;
     }
 
-    /// The smallest offset, and whether a copy that was written again cannot be what made it so small; `None`: there is none
-    /// from X on. To be asked for when nothing is asked for any more.
+    /// The smallest offset, and whether a copy that was written again cannot be what made it so small, which only an order that is
+    /// known can tell; `None`: there is none from X on. To be asked for when nothing is asked for any more.
     #[must_use]
     pub fn smallest(&self) -> Option<(i64, bool)> {
-        let sure = |first: &Mark| first.ours && Some(first.key) == self.smallest;
+        let sure = |first: &Mark| self.in_order.is_some() && first.ours && Some(first.key) == self.smallest;
         Some((self.smallest?, self.first.as_ref().is_some_and(sure)))
+    }
+}
+
+/// Where what was not read of O begins, and whether that is sure. `unread` is what [`Unread`] found; what lies behind the flow's
+/// `position` was read by nobody. `settled`: nothing behind it was copied either, as long as X is not read before it is committed.
+/// Copies behind it are of a topic that is no more, or of a flow that has gone back.
+#[must_use]
+pub fn unread_from(unread: Option<(i64, bool)>, position: i64, settled: bool) -> (i64, bool) {
+    match unread {
+        Some((smallest, sure)) if smallest < position => (smallest, sure),
+        Some(_) => (position, false),
+        None => (position, settled),
     }
 }
 
@@ -121,7 +133,8 @@ impl Unread {
 pub struct Translation {
     /// Where to go on: no record that was not read lies before it.
     pub offset: i64,
-    /// Nor does a later offset have that property; otherwise nobody could say within the bytes that may be read.
+    /// Nor does a later offset have that property; otherwise nobody could say within the bytes that may be read. What a flow
+    /// copied twice, after it had lost its position, may be read again all the same.
     pub exact: bool,
     /// Most records that will be read again, but for those that applications wrote again further behind.
     pub again: u64,
@@ -160,5 +173,7 @@ pub fn stretch<'a>(
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -127,7 +127,7 @@ proptest! {
             None => prop_assert_eq!(truth, None),
             Some((smallest, sure)) => {
                 prop_assert!(truth.is_none_or(|truth| smallest <= truth), "{smallest} skips {truth:?}");
-                prop_assert!(!sure || !known || truth == Some(smallest), "{smallest} is not {truth:?}");
+                prop_assert!(!sure || truth == Some(smallest), "{smallest} is not {truth:?}");
             }
         }
     }
