@@ -366,7 +366,7 @@ fn offset(offset: i64, metadata: Arc<str>) -> GroupOffset {
 }
 
 /// A bar on a terminal's stderr, and nothing elsewhere.
-fn progress(what: &'static str, total: u64) -> ProgressBar {
+pub(crate) fn progress(what: &'static str, total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
     bar.set_message(what);
     bar

@@ -96,6 +96,12 @@ pub fn import(text: &str, offsets_topic: Option<&str>) -> Result<Imported, Impor
         .collect();
     let mut defaults = flow::tree(&scopes.global(), "", &mut findings);
     flow::mm2_defaults(&mut defaults);
+    if defaults.get("naming").is_some_and(|naming| naming == "prefix") && aliases.len() > 2 {
+        findings.comments.push(
+            "copies of copies: MirrorMaker 2 passes topics on that came from another cluster; where that is wanted, set forward: relay"
+                .to_owned(),
+        );
+    }
     let mut out = "# Made by `kuroshio import` from a configuration of MirrorMaker 2.\n".to_owned();
     for (key, value) in [
         ("clusters", Value::Object(clusters)),

@@ -2,24 +2,21 @@
 //! what is copied from now on, and the groups that it kept are kept on.
 
 mod adopt;
+mod look;
 mod noted;
 mod seam;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
-use kuroshio_core::start::{LogId, Metadata, NO_TOPIC_ID};
+use kuroshio_core::start::{LogId, Metadata};
 use kuroshio_core::types::{Copies, SourceOffset, TopicPartition, group_of};
-use kuroshio_wire::{Cluster, Committer, Error, GroupOffset, Isolation, OffsetAt, Stored, TopicId, Topics};
+use kuroshio_wire::{Cluster, Committer, Error, GroupOffset, Isolation, OffsetAt, Stored};
 
 use crate::app;
 use crate::config::{Config, Flow};
 use crate::import::Mm2Flow;
 use seam::Seam;
-
-/// Partitions looked at at the same time.
-const AT_ONCE: usize = 8;
 
 /// Why nothing is taken over.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +44,17 @@ pub enum TakeoverError {
         /// How many there are.
         members: usize,
     },
+    /// Nobody knows how far MirrorMaker 2 came.
+    #[error(
+        "cluster {cluster} has no topic {topic}, in which Kafka Connect would have noted how far MirrorMaker 2 came: name the right \
+         one with --offsets-topic"
+    )]
+    NoNotes {
+        /// The topic looked for.
+        topic: String,
+        /// MirrorMaker 2's target.
+        cluster: String,
+    },
     /// The flow ran before.
     #[error(
         "flow {flow} has run already: group {group} on cluster {cluster} has positions. To take over from MirrorMaker 2 anew, \
@@ -68,7 +76,9 @@ struct Seat {
     target: TopicPartition,
     /// The source log, and the target's.
     logs: (LogId, LogId),
-    /// The last source offset that MirrorMaker 2 noted.
+    /// The source log's start and end.
+    bounds: (i64, i64),
+    /// The last source offset that MirrorMaker 2 noted, if there is such an offset.
     noted: Option<i64>,
     seam: Seam,
 }
@@ -89,9 +99,12 @@ struct Takeover<'a> {
     source: Cluster,
     target: Cluster,
     seats: Vec<Seat>,
+    /// What is to be known of it.
+    said: Vec<String>,
 }
 
-/// Takes over from each of `mm2`, and says what was done, a line each. Nothing is written unless all can be taken over.
+/// Takes over from each of `mm2`, and says what was done, a line each. Nothing is written unless all can be taken over; what
+/// keeps a second attempt from being made is written last.
 ///
 /// # Errors
 /// [`TakeoverError`]
@@ -108,10 +121,15 @@ pub async fn run(config: &Config, mm2: &[Mm2Flow]) -> Result<Vec<String>, Takeov
         })
         .collect();
     let mut said = Vec::new();
+    for takeover in &takeovers {
+        said.extend(takeover.said.iter().cloned());
+        takeover.reverse(config, &own, &mut said).await?;
+    }
     for (takeover, stopped) in takeovers.iter().zip(mm2) {
         takeover.groups(&stopped.checkpoints_topic, &mut said).await?;
+    }
+    for takeover in &takeovers {
         takeover.positions(&mut said).await?;
-        takeover.reverse(config, &own, &mut said).await?;
     }
     Ok(said)
 }
@@ -134,9 +152,11 @@ impl<'a> Takeover<'a> {
             source: cluster(ends.0)?,
             target: cluster(ends.1)?,
             seats: Vec::new(),
+            said: Vec::new(),
         };
         takeover.refuse(mm2).await?;
-        takeover.seats = takeover.seats(mm2).await?;
+        takeover.find_seats(mm2).await?;
+        takeover.find_seams().await?;
         Ok(takeover)
     }
 
@@ -167,58 +187,6 @@ impl<'a> Takeover<'a> {
         Ok(())
     }
 
-    /// The partitions that are on both sides, and where each goes on.
-    async fn seats(&self, mm2: &Mm2Flow) -> Result<Vec<Seat>, TakeoverError> {
-        let (here, there, noted) = tokio::try_join!(
-            self.source.metadata(Topics::All),
-            self.target.metadata(Topics::All),
-            noted::offsets(&self.target, &mm2.offsets_topic, &mm2.source),
-        )?;
-        let log = |cluster: &Option<Arc<str>>, topic: Option<TopicId>| LogId {
-            cluster: cluster.as_deref().unwrap_or("-").to_owned(),
-            topic: topic.map_or_else(|| NO_TOPIC_ID.to_owned(), |id| id.to_string()),
-        };
-        let copies: BTreeMap<_, _> = there
-            .topics
-            .iter()
-            .map(|topic| (Arc::clone(&topic.name), topic))
-            .collect();
-        let mut seats = Vec::new();
-        for topic in here.topics.iter().filter(|topic| topic.error.is_none()) {
-            let Some(copy) = self
-                .flow
-                .router
-                .route(&topic.name)
-                .ok()
-                .and_then(|name| copies.get(&name))
-            else {
-                continue;
-            };
-            let count = topic.partition_count().min(copy.partition_count());
-            seats.extend((0..count).map(|number| {
-                let source = TopicPartition::new(Arc::clone(&topic.name), number);
-                Seat {
-                    target: TopicPartition::new(Arc::clone(&copy.name), number),
-                    logs: (log(&here.cluster_id, topic.id), log(&there.cluster_id, copy.id)),
-                    noted: noted.get(&source).copied(),
-                    seam: Seam::Unknown,
-                    source,
-                }
-            }));
-        }
-        let looks = seats.into_iter().map(|mut seat| async move {
-            seat.seam = seam::find(
-                (&self.source, &seat.source),
-                (&self.target, &seat.target),
-                seat.noted,
-            )
-            .await?;
-            Ok::<_, Error>(seat)
-        });
-        let seats = stream::iter(looks).buffered(AT_ONCE).try_collect().await;
-        seats.map_err(TakeoverError::from)
-    }
-
     /// Commits where the flow goes on.
     async fn positions(&self, said: &mut Vec<String>) -> Result<(), TakeoverError> {
         let name = &self.flow.name;
@@ -229,7 +197,7 @@ impl<'a> Takeover<'a> {
                 (None, _, Seam::Empty) => continue,
                 (None, ..) => {
                     said.push(format!(
-                        "flow {name}: {source} begins as `start` says: MirrorMaker 2 noted nothing of it, and the records that \
+                        "flow {name}: {source} begins with its first record: MirrorMaker 2 noted nothing of it, and the records that \
                          {target} ends with are not found there"
                     ));
                     continue;
@@ -285,9 +253,20 @@ impl<'a> Takeover<'a> {
         }
         let ends = copied.iter().map(|seat| (seat.target.clone(), OffsetAt::Latest));
         let mut ends = self.target.list_offsets(ends, Isolation::ReadUncommitted).await;
+        let names: Vec<TopicPartition> = copied.iter().map(|seat| seat.source.clone()).collect();
+        let mut known = self
+            .source
+            .fetch_offsets(&group_of(&reverse), Some(&names))
+            .await?;
         let mut offsets = Vec::new();
         for seat in copied {
-            if let Some(end) = ends.remove(&seat.target).transpose()?.flatten() {
+            // It ran already: what it has not returned yet must not be passed over.
+            let ran = !matches!(
+                known.remove(&seat.source).transpose()?,
+                None | Some(Stored::Nothing)
+            );
+            let end = ends.remove(&seat.target).transpose()?.flatten();
+            if let (false, Some(end)) = (ran, end) {
                 offsets.push((seat.source.clone(), stored(&seat.logs.1, end.offset)));
             }
         }
@@ -297,7 +276,7 @@ impl<'a> Takeover<'a> {
             None => ", if you add it,",
         };
         said.push(format!(
-            "flow {reverse}{whose} begins behind what MirrorMaker 2 wrote to {} partitions on {}",
+            "flow {reverse}{whose} begins where {} partitions on {} end now: behind what MirrorMaker 2 wrote",
             offsets.len(),
             self.target.alias()
         ));

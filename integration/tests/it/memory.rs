@@ -152,8 +152,9 @@ async fn large_records_stay_within_memory() -> Result<()> {
 /// On clusters of its own: ten thousand partitions would slow down whatever shares the brokers.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_partitions_stay_within_memory() -> Result<()> {
-    let (source, target) =
-        tokio::try_join!(Cluster::start(Spec::new("tw")), Cluster::start(Spec::new("jp")))?;
+    // A broker keeps some 40 KiB of its heap for each partition, and every fetch names all of them.
+    let roomy = |alias| Spec::new(alias).heap_mib(1536);
+    let (source, target) = tokio::try_join!(Cluster::start(roomy("tw")), Cluster::start(roomy("jp")))?;
     let backlog = Backlog {
         topics: (0..100).map(|number| format!("memory-many-{number}")).collect(),
         partitions: 100,

@@ -125,7 +125,7 @@ async fn a_stopped_mirror_maker_is_taken_over_and_the_way_back_begins_then() -> 
     println!("{}", imported.stdout);
     for told in [
         "flow tstw-tsjp: 3 partitions go on where MirrorMaker 2 stopped",
-        "flow tsjp-tstw, if you add it, begins behind what MirrorMaker 2 wrote to 3 partitions",
+        "flow tsjp-tstw, if you add it, begins where 3 partitions on tsjp end now",
         "1 groups whose offsets MirrorMaker 2 kept",
     ] {
         ensure!(

@@ -1,6 +1,6 @@
 //! Checkpoints: where groups go on in the target, whoever writes their offsets there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use kuroshio_client::Anchor;
@@ -15,8 +15,8 @@ use crate::config;
 use crate::groups::{is_of_consumers, owned, relevant};
 use crate::translation::{Between, Due};
 
-/// Records in a batch: far less than a megabyte.
-const BATCH: usize = 1_000;
+/// Records in a batch: each has a note of up to 4 KiB, and a topic takes a megabyte.
+const BATCH: usize = 100;
 
 /// Writes the checkpoints of one flow, for the partitions that this process owns.
 pub struct Checkpoints {
@@ -69,10 +69,17 @@ impl Checkpoints {
             .filter(selected)
             .map(|group| Arc::clone(&group.group))
             .collect();
-        written.retain(|(group, _), _| names.contains(group));
-        let (mut due, mut notes) = (Vec::new(), BTreeMap::new());
+        let known: HashSet<&Arc<str>> = names.iter().collect();
+        written.retain(|(group, _), _| known.contains(group));
+        let (mut due, mut notes, mut failed) = (Vec::new(), BTreeMap::new(), None);
         for (group, stored) in self.source.fetch_offsets_of(&names).await {
-            let stored = stored.map_err(|error| format!("group {group}: {error}"))?;
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => {
+                    failed = Some(format!("group {group}: {error}"));
+                    continue;
+                }
+            };
             for (partition, offset) in relevant(stored, &owned) {
                 let seat = &owned[&partition];
                 let wanted = offset.offset.min(seat.position);
@@ -93,7 +100,8 @@ impl Checkpoints {
                 notes.insert(key, offset);
             }
         }
-        self.write(due, &notes, topic, written).await
+        self.write(due, &notes, topic, written).await?;
+        failed.map_or(Ok(()), Err)
     }
 
     async fn write(

@@ -45,7 +45,7 @@ pub(super) fn flow(
         format!("{target}.offset.storage.topic"),
         "offset.storage.topic".to_owned(),
     ]);
-    let workers = get(&[format!("{target}.group.id"), "group.id".to_owned()]);
+    let workers = get(&[format!("{target}.group.id")]);
     // MirrorMakerConfig.workerConfig; Strimzi's defaults; the example files of Kafka Connect.
     let (topic, group) = match form {
         Form::Dedicated => (

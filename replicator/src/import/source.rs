@@ -76,7 +76,14 @@ fn connect(connector: &Value, properties: &mut Properties) -> Result<(), ImportE
             Some(format!("{alias}.{rest}"))
         };
         let name = of_cluster("source", &source).or_else(|| of_cluster("target", &target));
-        properties.insert(name.unwrap_or_else(|| format!("{flow}.{key}")), word(value));
+        let (name, mut value) = (name.unwrap_or_else(|| format!("{flow}.{key}")), word(value));
+        // Several connectors between the same clusters share their work by topics, and one flow does all of it.
+        if let ("topics" | "groups", Some(known)) = (&**key, properties.get(&name))
+            && *known != value
+        {
+            value = format!("{known},{value}");
+        }
+        properties.insert(name, value);
     }
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! Groups whose offsets MirrorMaker 2 kept on the target: they are marked as ours, so that they go on following.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kuroshio_core::groups::Mark;
-use kuroshio_wire::{Committer, GroupOffset, Stored};
+use kuroshio_core::types::TopicPartition;
+use kuroshio_wire::{ByPartition, Committer, GroupOffset, Stored};
 
 use super::{Takeover, TakeoverError, noted};
 
 impl Takeover<'_> {
-    /// Marks the offsets that MirrorMaker 2 wrote and nobody moved since. Without checkpoints it wrote none.
+    /// Marks the offsets that MirrorMaker 2 wrote and nobody moved since. Without checkpoints it wrote none. A group that cannot be
+    /// marked is told and left alone.
     pub(super) async fn groups(
         &self,
         checkpoints_topic: &str,
@@ -17,52 +20,27 @@ impl Takeover<'_> {
         if !self.flow.groups.sync {
             return Ok(());
         }
-        let mut checkpoints = noted::checkpoints(&self.target, checkpoints_topic).await?;
-        checkpoints.retain(|group, _| self.flow.groups.selects(group));
+        let wanted = |group: &str| self.flow.groups.selects(group);
+        let checkpoints = noted::checkpoints(&self.target, checkpoints_topic, wanted).await?;
         let names: Vec<Arc<str>> = checkpoints.keys().cloned().collect();
         let described = self.target.describe_groups(&names).await;
+        let copied: HashSet<&TopicPartition> = self.seats.iter().map(|seat| &seat.target).collect();
         let mut adopted = 0;
         for (group, stored) in self.target.fetch_offsets_of(&names).await {
-            if matches!(described.get(&group), Some(Ok(described)) if !described.members.is_empty()) {
-                said.push(format!(
-                    "group {group} has members on {}: its offsets are its own",
+            let living =
+                matches!(described.get(&group), Some(Ok(described)) if !described.members.is_empty());
+            let done = match stored {
+                _ if living => Err("it has members there".to_owned()),
+                Ok(stored) => self.adopt(&group, stored, &checkpoints, &copied).await,
+                Err(error) => Err(error.to_string()),
+            };
+            match done {
+                Ok(marked) => adopted += usize::from(marked),
+                Err(why) => said.push(format!(
+                    "group {group} on {} is left as it is: {why}",
                     self.target.alias()
-                ));
-                continue;
+                )),
             }
-            let mut marked = Vec::new();
-            for (partition, stored) in stored? {
-                let Ok(Stored::Offset(held)) = stored else {
-                    continue;
-                };
-                let written = checkpoints.get(&group).and_then(|of| of.get(&partition));
-                let source = written.and_then(|written| written.get(&held.offset));
-                let copied = self.seats.iter().any(|seat| seat.target == partition);
-                // Kafka's own consumers write no note unless they are told to; nor does MirrorMaker 2.
-                let (Some(source), true, true) = (source, held.metadata.is_empty(), copied) else {
-                    continue;
-                };
-                let mark = Mark {
-                    flow: &self.flow.name,
-                    source: *source,
-                };
-                marked.push((
-                    partition,
-                    GroupOffset {
-                        metadata: mark.to_string().into(),
-                        ..held
-                    },
-                ));
-            }
-            if marked.is_empty() {
-                continue;
-            }
-            let written = self
-                .target
-                .commit_offsets(&group, Committer::Observer, &marked)
-                .await?;
-            written.into_values().collect::<Result<Vec<()>, _>>()?;
-            adopted += 1;
         }
         if adopted > 0 {
             said.push(format!(
@@ -71,5 +49,47 @@ impl Takeover<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Marks what MirrorMaker 2 wrote of a group; whether there was anything.
+    async fn adopt(
+        &self,
+        group: &Arc<str>,
+        stored: ByPartition<Stored>,
+        checkpoints: &noted::Checkpoints,
+        copied: &HashSet<&TopicPartition>,
+    ) -> Result<bool, String> {
+        let mut marked: Vec<(TopicPartition, GroupOffset)> = Vec::new();
+        for (partition, stored) in stored {
+            let Ok(Stored::Offset(held)) = stored else {
+                continue;
+            };
+            let written = checkpoints.get(group).and_then(|of| of.get(&partition));
+            let written = written.and_then(|written| written.get(&held.offset));
+            let copied = copied.contains(&partition);
+            // It writes the note of the source's offset with it.
+            let Some((source, _)) = written.filter(|(_, note)| copied && **note == *held.metadata) else {
+                continue;
+            };
+            let mark = Mark {
+                flow: &self.flow.name,
+                source: *source,
+            };
+            let metadata = mark.to_string().into();
+            marked.push((partition, GroupOffset { metadata, ..held }));
+        }
+        if marked.is_empty() {
+            return Ok(false);
+        }
+        let written = self
+            .target
+            .commit_offsets(group, Committer::Observer, &marked)
+            .await;
+        let written = written.map_err(|error| error.to_string())?;
+        written
+            .into_values()
+            .collect::<Result<Vec<()>, _>>()
+            .map_err(|error| error.to_string())?;
+        Ok(true)
     }
 }

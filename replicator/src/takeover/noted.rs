@@ -1,6 +1,6 @@
 //! What MirrorMaker 2 noted in topics of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kuroshio_core::batch::Record;
@@ -26,75 +26,95 @@ struct Partition {
     partition: i32,
 }
 
-/// The source offset of the last record that was copied of each partition of `source`.
+/// The source offset of the last record that was copied of each partition of `source`; `None`: there is no such topic.
 pub(super) async fn offsets(
     cluster: &Cluster,
     topic: &str,
     source: &str,
-) -> Result<BTreeMap<TopicPartition, i64>, Error> {
-    let mut noted = BTreeMap::new();
-    for record in all(cluster, topic).await? {
+) -> Result<Option<BTreeMap<TopicPartition, i64>>, Error> {
+    let mut noted: BTreeMap<TopicPartition, (i64, Option<i64>)> = BTreeMap::new();
+    let found = each(cluster, topic, |record| {
         let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
         // Checkpoint and heartbeat connectors name their partitions otherwise.
         let Ok(Key(_, of)) = serde_json::from_slice::<Key>(&key) else {
-            continue;
+            return;
         };
         if of.cluster != source {
-            continue;
+            return;
         }
-        let partition = TopicPartition::new(of.topic, of.partition);
         let value: Option<Value> = serde_json::from_slice(&value).ok();
-        match value.and_then(|value| value["offset"].as_i64()) {
-            Some(offset) => noted.insert(partition, offset),
-            None => noted.remove(&partition),
-        };
-    }
-    Ok(noted)
+        let offset = value.and_then(|value| value["offset"].as_i64());
+        // A connector that was called otherwise before has its own keys, which lie elsewhere in the topic: the newest note counts.
+        let last = noted
+            .entry(TopicPartition::new(of.topic, of.partition))
+            .or_insert((record.timestamp, None));
+        if record.timestamp >= last.0 {
+            *last = (record.timestamp, offset);
+        }
+    })
+    .await?;
+    let known = noted
+        .into_iter()
+        .filter_map(|(partition, (_, offset))| Some((partition, offset?)));
+    Ok(found.then(|| known.collect()))
 }
 
-/// For each group and partition of the target all that was ever written for it, from target offset to source offset.
-pub(super) type Checkpoints = BTreeMap<Arc<str>, BTreeMap<TopicPartition, BTreeMap<i64, i64>>>;
+/// What was written for a group and a partition, by target offset: source offset and note.
+type Written = BTreeMap<i64, (i64, String)>;
 
-/// The checkpoints that are still there.
-pub(super) async fn checkpoints(cluster: &Cluster, topic: &str) -> Result<Checkpoints, Error> {
+/// What was written for each group and partition of the target.
+pub(super) type Checkpoints = BTreeMap<Arc<str>, BTreeMap<TopicPartition, Written>>;
+
+/// The checkpoints that are still there, of the groups that are `wanted`.
+pub(super) async fn checkpoints(
+    cluster: &Cluster,
+    topic: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Checkpoints, Error> {
     let mut checkpoints = Checkpoints::new();
-    for record in all(cluster, topic).await? {
+    each(cluster, topic, |record| {
         let (key, value) = (record.key.unwrap_or_default(), record.value.unwrap_or_default());
-        if let Some(checkpoint) = Checkpoint::parse(&key, &value) {
+        let checkpoint = Checkpoint::parse(&key, &value);
+        if let Some(checkpoint) = checkpoint.filter(|checkpoint| wanted(&checkpoint.group)) {
             let of_group = checkpoints.entry(checkpoint.group.into()).or_default();
             let partition = TopicPartition::new(checkpoint.topic, checkpoint.partition);
             let known = of_group.entry(partition).or_default();
-            let upstream = known.entry(checkpoint.downstream).or_insert(checkpoint.upstream);
-            *upstream = checkpoint.upstream.min(*upstream);
+            let written = known
+                .entry(checkpoint.downstream)
+                .or_insert((checkpoint.upstream, checkpoint.metadata.clone()));
+            if checkpoint.upstream <= written.0 {
+                *written = (checkpoint.upstream, checkpoint.metadata);
+            }
         }
-    }
+    })
+    .await?;
     Ok(checkpoints)
 }
 
-/// All records of a topic, partition by partition; none if there is no such topic.
-async fn all(cluster: &Cluster, topic: &str) -> Result<Vec<Record>, Error> {
+/// Hands out all records of a topic, partition by partition; false: there is no such topic.
+async fn each(cluster: &Cluster, topic: &str, mut take: impl FnMut(Record)) -> Result<bool, Error> {
     let metadata = cluster.metadata(Topics::Named(&[topic.into()])).await?;
-    let mut partitions = BTreeSet::new();
+    let mut partitions = Vec::new();
     for told in metadata.topics {
         match told.error {
-            Some(error) if error.code() == Some(KafkaCode::UnknownTopicOrPartition) => {}
+            Some(error) if error.code() == Some(KafkaCode::UnknownTopicOrPartition) => return Ok(false),
             Some(error) => return Err(error),
             None => partitions.extend(told.names()),
         }
     }
-    let mut records = Vec::new();
     for partition in partitions {
         let list = |at| cluster.list_offset(&partition, at, Isolation::ReadCommitted);
         let mut at = list(OffsetAt::Earliest).await?.map_or(0, |listed| listed.offset);
         let end = list(OffsetAt::Latest).await?.map_or(0, |listed| listed.offset);
         while at < end {
             let committed = cluster.read_committed(&partition, at, CHUNK).await?;
-            records.extend(committed.records.into_iter().map(|(_, record)| record));
             if committed.next <= at {
+                tracing::warn!(%partition, offset = at, "cannot be read from here on: the rest of it is not known");
                 break;
             }
+            committed.records.into_iter().for_each(|(_, record)| take(record));
             at = committed.next;
         }
     }
-    Ok(records)
+    Ok(true)
 }

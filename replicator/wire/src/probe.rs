@@ -22,7 +22,7 @@ const BY_ID: i16 = 13;
 /// Bytes of one batch, decompressed: brokers take batches of a few MiB.
 const DECOMPRESSED: usize = 128 << 20;
 
-/// Committed records that were read in one go.
+/// Records that were read in one go, committed ones unless others were asked for too.
 #[derive(Clone, Debug)]
 pub struct Committed {
     /// Each with the id of its producer.
@@ -106,10 +106,22 @@ impl Cluster {
         at: i64,
         max_bytes: i32,
     ) -> Result<Committed, Error> {
+        self.read_records(partition, at, max_bytes, Isolation::ReadCommitted)
+            .await
+    }
+
+    /// [`Cluster::read_committed`], or what is not committed too.
+    pub async fn read_records(
+        &self,
+        partition: &TopicPartition,
+        at: i64,
+        max_bytes: i32,
+        isolation: Isolation,
+    ) -> Result<Committed, Error> {
         let read = Read {
             offset: at,
             max_bytes,
-            isolation: Isolation::ReadCommitted,
+            isolation,
             max_wait: Duration::ZERO,
         };
         let chunk = self.read(partition, read).await?;

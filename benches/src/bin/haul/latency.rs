@@ -19,6 +19,7 @@ use crate::carriers::{Carrier, Job};
 use crate::clusters::{Clusters, PARTITIONS, clean, create};
 use crate::count;
 use crate::progress::Progress;
+use crate::report::Spread;
 use crate::results::Latency;
 
 /// The topic, on both clusters.
@@ -33,6 +34,8 @@ const FIRST: Duration = Duration::from_secs(120);
 /// The brokers' JVMs compile what is asked of them at this rate: transactions come at another pace at each.
 const WARM_UP: Duration = Duration::from_secs(15);
 const MEASURED: Duration = Duration::from_secs(10);
+/// Measured one after the other at each rate.
+const RUNS: usize = 3;
 /// Records go to one partition for so long, then to the next, as Kafka's own producer does: in requests of one
 /// record 20,000 of them a second are more than a broker on a shared core can take.
 const STICKY_NANOS: u64 = 2_000_000;
@@ -143,6 +146,24 @@ impl Load {
     fn at(&mut self, rate: u32, progress: &Progress) -> Result<Latency> {
         progress.say(&format!("latency at {rate} rec/s"));
         self.send(rate, false, WARM_UP, || false)?;
+        let runs: Vec<Latency> = (0..RUNS).map(|_| self.once(rate)).collect::<Result<_>>()?;
+        let median = |figure: fn(&Latency) -> f64| Spread::of(runs.iter().map(figure));
+        let p50 = median(|run| run.p50_ms);
+        Ok(Latency {
+            carrier: None,
+            invocation: 0,
+            rate,
+            sent: runs.iter().map(|run| run.sent).sum(),
+            arrived: runs.iter().map(|run| run.arrived).sum(),
+            p50_ms: p50.median,
+            p99_ms: median(|run| run.p99_ms).median,
+            p999_ms: median(|run| run.p999_ms).median,
+            max_ms: median(|run| run.max_ms).median,
+            p50_spread_ms: Some((p50.min, p50.max)),
+        })
+    }
+
+    fn once(&mut self, rate: u32) -> Result<Latency> {
         let sent = self.send(rate, true, MEASURED, || false)?;
         self.drain()?;
         let mut latencies = std::mem::take(&mut lock(&self.arrived).latencies);
@@ -164,6 +185,7 @@ impl Load {
             p99_ms: quantile(0.99),
             p999_ms: quantile(0.999),
             max_ms: quantile(1.0),
+            p50_spread_ms: None,
         })
     }
 

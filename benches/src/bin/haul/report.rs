@@ -15,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::results::{self, Results};
+pub(crate) use figures::Spread;
 
 type Plot = (&'static str, &'static str, fn(&Results) -> Result<String>);
 

@@ -79,7 +79,7 @@ pub(crate) struct Start {
     pub(crate) seconds: Vec<f64>,
 }
 
-/// How long records took at one rate.
+/// How long records took at one rate: of each figure the median of all runs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Latency {
     /// None: read from the source itself.
@@ -93,6 +93,9 @@ pub(crate) struct Latency {
     pub(crate) p99_ms: f64,
     pub(crate) p999_ms: f64,
     pub(crate) max_ms: f64,
+    /// Least and most p50 of the runs.
+    #[serde(default)]
+    pub(crate) p50_spread_ms: Option<(f64, f64)>,
 }
 
 /// A carrier with nothing to do.

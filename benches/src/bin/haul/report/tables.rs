@@ -178,10 +178,14 @@ pub(super) fn latencies(results: &Results) -> Result<String> {
             let title = latency
                 .carrier
                 .map_or("(read from the source itself)", Carrier::title);
+            let spread = latency
+                .p50_spread_ms
+                .map(|(least, most)| format!(" ({}..{})", number(least), number(most)));
             writeln!(
                 text,
-                "| {title} | {} | {} | {} | {} | {:.1}% |",
+                "| {title} | {}{} | {} | {} | {} | {:.1}% |",
                 number(latency.p50_ms),
+                spread.unwrap_or_default(),
                 number(latency.p99_ms),
                 number(latency.p999_ms),
                 number(latency.max_ms),
