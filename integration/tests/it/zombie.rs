@@ -101,13 +101,15 @@ async fn a_process_that_stood_still_adds_nothing() -> Result<()> {
     new.ready(WAIT).await
 }
 
-/// Waits until a process has learned that it was fenced and has slots again, of a generation after `before`.
+/// Waits until a process has learned that others took its place and has slots again, of a generation after `before`. Who tells it first is
+/// chance: the transaction coordinator that it is fenced, or the group's that it is no member any more.
 async fn back_in_the_group(process: &mut Kuroshio, flow: &str, before: Option<i64>) -> Result<()> {
     let back = |flow: &Value| slots(flow) > 0 && flow["generation"].as_i64() > before;
     until_status(process, flow, WAIT, back).await?;
     let said = process.log_tail();
-    ensure!(said.contains("fenced; asking the group"), "{said}");
-    Ok(())
+    let told = ["fenced; asking the group", "membership lost; joining anew"];
+    ensure!(told.iter().any(|told| said.contains(told)), "{said}");
+    process.ready(WAIT).await
 }
 
 /// The coordinator ends a transaction that took too long, and fences who comes back to it: nobody took the work over,
