@@ -16,6 +16,15 @@ pub struct Mm2 {
 }
 
 impl Mm2 {
+    /// Settings for clusters of one broker each: its internal topics ask for three.
+    pub const ONE_BROKER: &str = "replication.factor = 1\n\
+        checkpoints.topic.replication.factor = 1\n\
+        heartbeats.topic.replication.factor = 1\n\
+        offset-syncs.topic.replication.factor = 1\n\
+        offset.storage.replication.factor = 1\n\
+        status.storage.replication.factor = 1\n\
+        config.storage.replication.factor = 1\n";
+
     /// Starts it with an `mm2.properties`, and Java with these options for its heap.
     ///
     /// # Errors

@@ -146,7 +146,7 @@ impl GroupSync {
     }
 
     fn selects(&self, group: &GroupListing) -> bool {
-        is_of_consumers(group) && self.flow.groups.selects(&group.group)
+        follows(&self.flow, group)
     }
 
     fn forget(&mut self, listed: &BTreeMap<Arc<str>, bool>) {
@@ -206,8 +206,8 @@ impl GroupSync {
         };
         let (mut due, mut left) = (Vec::new(), None);
         for (partition, offset) in offsets {
-            let seat = &owned[partition];
-            let target = match held.get(&seat.pairing.target()) {
+            let own = &owned[partition];
+            let target = match held.get(&own.pairing.target()) {
                 Some(Ok(Stored::Offset(target))) => Some(target),
                 Some(Ok(Stored::Nothing)) | None => None,
                 // Somebody is about to write there.
@@ -219,14 +219,14 @@ impl GroupSync {
                 target: target.map(as_it_is),
                 living_on_source,
                 living_on_target,
-                position: seat.position,
+                position: own.position,
             });
             match decided {
                 Plan::Leave(why) => left = left.max(Some(why)),
                 Plan::Current => {
                     known
                         .synced
-                        .insert(partition.clone(), offset.offset.min(seat.position));
+                        .insert(partition.clone(), offset.offset.min(own.position));
                 }
                 Plan::Translate(wanted) => {
                     let anchor = target.and_then(|target| {
@@ -238,10 +238,10 @@ impl GroupSync {
                     due.push(Due {
                         group: Arc::clone(group),
                         source: partition.clone(),
-                        target: seat.pairing.target(),
+                        target: own.pairing.target(),
                         wanted,
                         anchor,
-                        hint: seat.hint(SourceOffset(wanted)),
+                        hint: own.hint(SourceOffset(wanted)),
                     });
                 }
             }
@@ -294,9 +294,11 @@ pub(crate) fn owned(flow: &config::Flow, board: &FlowBoard) -> HashMap<TopicPart
         .collect()
 }
 
-/// Whether a group is one of consumers: others commit offsets of other kinds, or none.
-pub(crate) fn is_of_consumers(group: &GroupListing) -> bool {
-    matches!(&*group.protocol_type, "consumer" | "") && group.kind.as_deref() != Some("Share")
+/// Whether a group is one whose offsets the flow looks after: of consumers, since others commit offsets of other kinds, or none.
+pub(crate) fn follows(flow: &config::Flow, group: &GroupListing) -> bool {
+    let consumers =
+        matches!(&*group.protocol_type, "consumer" | "") && group.kind.as_deref() != Some("Share");
+    consumers && flow.groups.selects(&group.group)
 }
 
 /// Offsets of the partitions that this process owns.

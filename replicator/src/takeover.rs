@@ -71,7 +71,7 @@ pub enum TakeoverError {
 }
 
 /// Where a partition goes on.
-struct Seat {
+struct Mirrored {
     source: TopicPartition,
     target: TopicPartition,
     /// The source log, and the target's.
@@ -83,7 +83,7 @@ struct Seat {
     seam: Seam,
 }
 
-impl Seat {
+impl Mirrored {
     /// The next source offset, if anything was copied.
     fn next(&self) -> Option<i64> {
         match self.seam {
@@ -98,7 +98,7 @@ struct Takeover<'a> {
     flow: &'a Flow,
     source: Cluster,
     target: Cluster,
-    seats: Vec<Seat>,
+    partitions: Vec<Mirrored>,
     /// What is to be known of it.
     said: Vec<String>,
 }
@@ -116,8 +116,8 @@ pub async fn run(config: &Config, mm2: &[Mm2Flow]) -> Result<Vec<String>, Takeov
     let own: BTreeSet<(Arc<str>, TopicPartition)> = takeovers
         .iter()
         .flat_map(|takeover| {
-            let taken = takeover.seats.iter().filter(|seat| seat.next().is_some());
-            taken.map(|seat| (Arc::clone(takeover.source.alias()), seat.source.clone()))
+            let taken = takeover.partitions.iter().filter(|one| one.next().is_some());
+            taken.map(|one| (Arc::clone(takeover.source.alias()), one.source.clone()))
         })
         .collect();
     let mut said = Vec::new();
@@ -151,11 +151,11 @@ impl<'a> Takeover<'a> {
             flow,
             source: cluster(ends.0)?,
             target: cluster(ends.1)?,
-            seats: Vec::new(),
+            partitions: Vec::new(),
             said: Vec::new(),
         };
         takeover.refuse(mm2).await?;
-        takeover.find_seats(mm2).await?;
+        takeover.find_partitions(mm2).await?;
         takeover.find_seams().await?;
         Ok(takeover)
     }
@@ -191,9 +191,9 @@ impl<'a> Takeover<'a> {
     async fn positions(&self, said: &mut Vec<String>) -> Result<(), TakeoverError> {
         let name = &self.flow.name;
         let mut offsets = Vec::new();
-        for seat in &self.seats {
-            let (source, target) = (&seat.source, &seat.target);
-            match (seat.next(), seat.noted, seat.seam) {
+        for one in &self.partitions {
+            let (source, target) = (&one.source, &one.target);
+            match (one.next(), one.noted, one.seam) {
                 (None, _, Seam::Empty) => continue,
                 (None, ..) => {
                     said.push(format!(
@@ -214,10 +214,7 @@ impl<'a> Takeover<'a> {
                 )),
                 _ => {}
             }
-            offsets.extend(
-                seat.next()
-                    .map(|next| (target.clone(), stored(&seat.logs.0, next))),
-            );
+            offsets.extend(one.next().map(|next| (target.clone(), stored(&one.logs.0, next))));
         }
         commit(&self.target, &self.flow.name, &offsets).await?;
         said.push(format!(
@@ -242,32 +239,32 @@ impl<'a> Takeover<'a> {
             || format!("{}-{}", self.flow.target, self.flow.source).into(),
             |back| Arc::clone(&back.name),
         );
-        let same = |seat: &&Seat| seat.source == seat.target && seat.next().is_some();
-        let copied = self.seats.iter().filter(same).filter(|seat| {
-            let noted = (Arc::clone(self.target.alias()), seat.target.clone());
-            !own.contains(&noted) && back.is_none_or(|back| back.router.route(&seat.target.topic).is_ok())
+        let same = |one: &&Mirrored| one.source == one.target && one.next().is_some();
+        let copied = self.partitions.iter().filter(same).filter(|one| {
+            let noted = (Arc::clone(self.target.alias()), one.target.clone());
+            !own.contains(&noted) && back.is_none_or(|back| back.router.route(&one.target.topic).is_ok())
         });
-        let copied: Vec<&Seat> = copied.collect();
+        let copied: Vec<&Mirrored> = copied.collect();
         if copied.is_empty() {
             return Ok(());
         }
-        let ends = copied.iter().map(|seat| (seat.target.clone(), OffsetAt::Latest));
+        let ends = copied.iter().map(|one| (one.target.clone(), OffsetAt::Latest));
         let mut ends = self.target.list_offsets(ends, Isolation::ReadUncommitted).await;
-        let names: Vec<TopicPartition> = copied.iter().map(|seat| seat.source.clone()).collect();
+        let names: Vec<TopicPartition> = copied.iter().map(|one| one.source.clone()).collect();
         let mut known = self
             .source
             .fetch_offsets(&group_of(&reverse), Some(&names))
             .await?;
         let mut offsets = Vec::new();
-        for seat in copied {
+        for one in copied {
             // It ran already: what it has not returned yet must not be passed over.
             let ran = !matches!(
-                known.remove(&seat.source).transpose()?,
+                known.remove(&one.source).transpose()?,
                 None | Some(Stored::Nothing)
             );
-            let end = ends.remove(&seat.target).transpose()?.flatten();
+            let end = ends.remove(&one.target).transpose()?.flatten();
             if let (false, Some(end)) = (ran, end) {
-                offsets.push((seat.source.clone(), stored(&seat.logs.1, end.offset)));
+                offsets.push((one.source.clone(), stored(&one.logs.1, end.offset)));
             }
         }
         commit(&self.source, &reverse, &offsets).await?;

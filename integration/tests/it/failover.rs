@@ -14,7 +14,7 @@ use crate::regions::{WAIT, both_ways, on_all, one_way, until_stored, until_there
 const PARTITIONS: i32 = 3;
 
 /// Runs a command about groups of `config`, and reads its report.
-async fn ask(config: &Value, verb: &str, arguments: &[&str]) -> Result<(Ended, Value)> {
+pub(crate) async fn ask(config: &Value, verb: &str, arguments: &[&str]) -> Result<(Ended, Value)> {
     let mut config = config.clone();
     config["instance"] = json!("operator");
     let mut all = vec![verb, "--config", "{config}", "--output", "json"];

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kuroshio_core::mm2::Checkpoint;
-use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, command, pair, until};
+use kuroshio_integration::{Cluster, Kuroshio, Ledger, Load, pair, until};
 use rdkafka::message::Message;
 use serde_json::{Value, json};
 
+use crate::failover::ask;
 use crate::groups::{commit, held, quick, until_follows};
 use crate::regions::{WAIT, on_all, one_way, read, until_there};
 
@@ -102,27 +103,14 @@ async fn of_what_is_not_replicated_nothing_is_said() -> Result<()> {
     let (tw, jp) = (&pair.tw, &pair.jp);
     let (topic, group) = ("scenario.nothing", "scenario-nothing.app");
     on_all(&[tw, jp], topic, PARTITIONS).await?;
-    let mut config = quick(
+    let config = quick(
         one_way(pair, "scenario-nothing", &["scenario[.]nothing"]),
         "scenario-nothing",
     );
     Ledger::new(98).produce(tw, topic, LOAD).await?;
     commit(tw, group, topic, [5, 500, 900], "").await?;
-    config["instance"] = json!("operator");
-    let arguments = [
-        "translate",
-        "--config",
-        "{config}",
-        "--from",
-        "tw",
-        "--to",
-        "jp",
-        "--group",
-        group,
-        "--output",
-        "json",
-    ];
-    let asked = command(&arguments, Some(&config), WAIT).await?;
+    let ends = ["--from", "tw", "--to", "jp", "--group", group];
+    let (asked, _) = ask(&config, "translate", &ends).await?;
     ensure!(
         asked.code == Some(2) && asked.stdout.contains("nothing of it is replicated yet"),
         "{asked:?}"
@@ -131,7 +119,7 @@ async fn of_what_is_not_replicated_nothing_is_said() -> Result<()> {
     let mut process = Kuroshio::run(config.clone())?;
     process.ready(WAIT).await?;
     until_follows(jp, "scenario-nothing-tw-jp", group, topic, [5, 500, 900]).await?;
-    let asked = command(&arguments, Some(&config), WAIT).await?;
+    let (asked, _) = ask(&config, "translate", &ends).await?;
     ensure!(asked.code == Some(0), "{asked:?}");
     Ok(())
 }

@@ -34,17 +34,7 @@ pub(crate) fn properties(pair: &Pair, name: &str, topics: &str, more: &[&str]) -
         pair.tw.bootstrap(),
         pair.jp.bootstrap(),
     );
-    for topics in [
-        "",
-        "checkpoints.topic.",
-        "heartbeats.topic.",
-        "offset-syncs.topic.",
-    ] {
-        writeln!(text, "{topics}replication.factor = 1")?;
-    }
-    for storage in ["offset", "status", "config"] {
-        writeln!(text, "{storage}.storage.replication.factor = 1")?;
-    }
+    text.push_str(Mm2::ONE_BROKER);
     for line in more {
         writeln!(text, "{line}")?;
     }

@@ -12,7 +12,7 @@ use kuroshio_wire::{Cluster, GroupOffset, NewRecord};
 use super::OwnTopic;
 use crate::board::{FlowBoard, wall_ms};
 use crate::config;
-use crate::groups::{is_of_consumers, owned, relevant};
+use crate::groups::{follows, owned, relevant};
 use crate::translation::{Between, Due};
 
 /// Records in a batch: each has a note of up to 4 KiB, and a topic takes a megabyte.
@@ -61,12 +61,9 @@ impl Checkpoints {
             .list_groups()
             .await
             .map_err(|error| error.to_string())?;
-        let selected = |group: &&kuroshio_wire::GroupListing| {
-            is_of_consumers(group) && self.flow.groups.selects(&group.group)
-        };
         let names: Vec<Arc<str>> = listed
             .iter()
-            .filter(selected)
+            .filter(|group| follows(&self.flow, group))
             .map(|group| Arc::clone(&group.group))
             .collect();
         let known: HashSet<&Arc<str>> = names.iter().collect();
@@ -81,8 +78,8 @@ impl Checkpoints {
                 }
             };
             for (partition, offset) in relevant(stored, &owned) {
-                let seat = &owned[&partition];
-                let wanted = offset.offset.min(seat.position);
+                let own = &owned[&partition];
+                let wanted = offset.offset.min(own.position);
                 let key = (Arc::clone(&group), partition.clone());
                 let last = written.get(&key).copied();
                 // What a flow wrote says nothing new.
@@ -92,10 +89,10 @@ impl Checkpoints {
                 due.push(Due {
                     group: Arc::clone(&group),
                     source: partition,
-                    target: seat.pairing.target(),
+                    target: own.pairing.target(),
                     wanted,
                     anchor: last.filter(|last| last.source <= wanted),
-                    hint: seat.hint(SourceOffset(wanted)),
+                    hint: own.hint(SourceOffset(wanted)),
                 });
                 notes.insert(key, offset);
             }

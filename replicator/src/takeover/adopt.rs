@@ -24,7 +24,7 @@ impl Takeover<'_> {
         let checkpoints = noted::checkpoints(&self.target, checkpoints_topic, wanted).await?;
         let names: Vec<Arc<str>> = checkpoints.keys().cloned().collect();
         let described = self.target.describe_groups(&names).await;
-        let copied: HashSet<&TopicPartition> = self.seats.iter().map(|seat| &seat.target).collect();
+        let copied: HashSet<&TopicPartition> = self.partitions.iter().map(|one| &one.target).collect();
         let mut adopted = 0;
         for (group, stored) in self.target.fetch_offsets_of(&names).await {
             let living =

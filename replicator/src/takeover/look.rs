@@ -9,7 +9,7 @@ use kuroshio_core::types::TopicPartition;
 use kuroshio_wire::{ByPartition, Error, Isolation, ListedOffset, OffsetAt, TopicId, Topics};
 
 use super::seam::{self, Seam};
-use super::{Seat, Takeover, TakeoverError, noted};
+use super::{Mirrored, Takeover, TakeoverError, noted};
 use crate::failover::progress;
 use crate::import::Mm2Flow;
 
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 8;
 
 impl Takeover<'_> {
     /// The partitions that are on both sides, and how far MirrorMaker 2 noted that it came.
-    pub(super) async fn find_seats(&mut self, mm2: &Mm2Flow) -> Result<(), TakeoverError> {
+    pub(super) async fn find_partitions(&mut self, mm2: &Mm2Flow) -> Result<(), TakeoverError> {
         let (here, there, noted) = tokio::try_join!(
             self.source.metadata(Topics::All),
             self.target.metadata(Topics::All),
@@ -43,9 +43,9 @@ impl Takeover<'_> {
                 continue;
             };
             let count = topic.partition_count().min(copy.partition_count());
-            self.seats.extend((0..count).map(|number| {
+            self.partitions.extend((0..count).map(|number| {
                 let source = TopicPartition::new(Arc::clone(&topic.name), number);
-                Seat {
+                Mirrored {
                     target: TopicPartition::new(Arc::clone(&copy.name), number),
                     logs: (log(&here.cluster_id, topic.id), log(&there.cluster_id, copy.id)),
                     bounds: (0, 0),
@@ -75,39 +75,43 @@ impl Takeover<'_> {
     /// Looks where in the source the records lie that the target ends with.
     pub(super) async fn find_seams(&mut self) -> Result<(), TakeoverError> {
         let list = |at| {
-            let wanted = self.seats.iter().map(move |seat| (seat.source.clone(), at));
+            let wanted = self.partitions.iter().map(move |one| (one.source.clone(), at));
             self.source
                 .list_offsets(wanted.collect::<Vec<_>>(), Isolation::ReadUncommitted)
         };
         let (mut starts, mut ends) = tokio::join!(list(OffsetAt::Earliest), list(OffsetAt::Latest));
-        for seat in &mut self.seats {
+        for one in &mut self.partitions {
             let of = |offsets: &mut ByPartition<_>| {
-                let listed: Option<ListedOffset> = offsets.remove(&seat.source).transpose()?.flatten();
+                let listed: Option<ListedOffset> = offsets.remove(&one.source).transpose()?.flatten();
                 Ok::<_, Error>(listed.map_or(0, |listed| listed.offset))
             };
-            seat.bounds = (of(&mut starts)?, of(&mut ends)?);
-            if let Some(noted) = seat.noted.take_if(|noted| *noted >= seat.bounds.1) {
+            one.bounds = (of(&mut starts)?, of(&mut ends)?);
+            if let Some(noted) = one.noted.take_if(|noted| *noted >= one.bounds.1) {
                 self.said.push(format!(
                     "flow {}: {}: MirrorMaker 2 noted {noted}, and the log ends at {}: it was made anew or cut since, the note does not \
                      count",
-                    self.flow.name, seat.source, seat.bounds.1
+                    self.flow.name, one.source, one.bounds.1
                 ));
             }
         }
-        let bar = progress("looking where MirrorMaker 2 stopped", self.seats.len() as u64);
+        let bar = progress(
+            "looking where MirrorMaker 2 stopped",
+            self.partitions.len() as u64,
+        );
         let (source, target) = (&self.source, &self.target);
-        let looks = std::mem::take(&mut self.seats).into_iter().map(|mut seat| {
+        let looks = std::mem::take(&mut self.partitions).into_iter().map(|mut one| {
             let bar = &bar;
             async move {
-                let ends = ((source, &seat.source), (target, &seat.target));
-                seat.seam = seam::find(ends.0, ends.1, seat.bounds, seat.noted).await?;
+                let ends = ((source, &one.source), (target, &one.target));
+                one.seam = seam::find(ends.0, ends.1, one.bounds, one.noted).await?;
                 bar.inc(1);
-                Ok::<_, Error>(seat)
+                Ok::<_, Error>(one)
             }
         });
-        let seats: Result<Vec<Seat>, Error> = stream::iter(looks).buffered(AT_ONCE).try_collect().await;
+        let partitions: Result<Vec<Mirrored>, Error> =
+            stream::iter(looks).buffered(AT_ONCE).try_collect().await;
         bar.finish_and_clear();
-        self.seats = seats?;
+        self.partitions = partitions?;
         Ok(())
     }
 }

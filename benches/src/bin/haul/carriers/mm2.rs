@@ -54,18 +54,7 @@ fn properties(job: &Job<'_>, settings: Settings, run: u32) -> Result<String> {
          replication.policy.class = org.apache.kafka.connect.mirror.IdentityReplicationPolicy\n",
         job.source, job.target, job.topics
     );
-    // There is one broker.
-    for topics in [
-        "",
-        "checkpoints.topic.",
-        "heartbeats.topic.",
-        "offset-syncs.topic.",
-    ] {
-        writeln!(text, "{topics}replication.factor = 1")?;
-    }
-    for storage in ["offset", "status", "config"] {
-        writeln!(text, "{storage}.storage.replication.factor = 1")?;
-    }
+    text.push_str(Mm2::ONE_BROKER);
     if settings == Settings::Tuned {
         for line in TUNED {
             writeln!(
