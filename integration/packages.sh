@@ -23,6 +23,13 @@ else
   exit 1
 fi
 echo "installing ${missing[*]}" >&2
+# Some bring services along, which nobody asked for: they are not started, unless this system has its own policy.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+  $sudo chmod +x "$policy"
+  trap '$sudo rm -f "$policy"' EXIT
+fi
 $sudo apt-get update -qq >&2
 # shellcheck disable=SC2086 # words are wanted
 DEBIAN_FRONTEND=noninteractive $sudo $install >&2

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Gets this machine ready for the tests: a Docker engine that answers, and the Kafka image. Takes what is there
-# as it is, installs or starts only what is missing, and says what to do where it may not.
+# Gets this machine ready for the tests: a Docker engine that answers, the Kafka image, Prometheus and a browser. Takes what
+# is there as it is, installs or starts only what is missing, and says what to do where it may not.
 # Usage: setup.sh [KAFKA_VERSION...]
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 
-"$here/packages.sh" docker=docker.io javac=default-jdk-headless
+"$here/packages.sh" docker=docker.io javac=default-jdk-headless \
+  promtool=prometheus amtool=prometheus-alertmanager node=nodejs npm=npm chromium=chromium chromedriver=chromium-driver
 
 if ! docker version >/dev/null 2>&1; then
   if [ -n "${DOCKER_HOST:-}" ]; then

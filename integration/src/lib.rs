@@ -4,9 +4,11 @@
 //! - [`Link`] is the way to a cluster in another region.
 //! - [`Ledger`] produces seeded events, remembers them, and says what a topic has lost, doubled, reordered or altered.
 //! - [`Kuroshio`] runs the real binary, [`Mm2`] what it replaces.
+//! - [`Prometheus`] scrapes it with our rules, [`Browser`] looks at its page.
 //! - [`Process`] tells what a process costs.
 //! - [`until`] waits for a condition with a deadline, and says what was seen last when it is not met.
 
+mod browser;
 mod cluster;
 mod docker;
 mod event;
@@ -16,12 +18,14 @@ mod mm2;
 mod pair;
 mod proc;
 mod process;
+mod prometheus;
 mod read;
 mod spec;
 mod tally;
 mod tools;
 mod wait;
 
+pub use browser::Browser;
 pub use cluster::Cluster;
 pub use docker::session_label;
 pub use ledger::{Ledger, Load};
@@ -30,6 +34,7 @@ pub use mm2::Mm2;
 pub use pair::{Pair, pair};
 pub use proc::Process;
 pub use process::{Ended, Kuroshio, command};
+pub use prometheus::Prometheus;
 pub use spec::Spec;
 pub use tally::Report;
 pub use wait::until;

@@ -81,7 +81,8 @@ pub struct Kuroshio {
 }
 
 impl Kuroshio {
-    /// Starts `kuroshio run` with `config`, to which a free address for HTTP is added, and `instance` if it has none.
+    /// Starts `kuroshio run` with `config`, to which a free address for HTTP is added, and `instance` if it has none. Without a
+    /// word about heartbeats there are none: the flows of many tests between the same two clusters would all write into one topic.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -94,6 +95,10 @@ impl Kuroshio {
         keys.entry("http").or_insert_with(|| json!({}))["listen"] = json!(http.to_string());
         keys.entry("instance")
             .or_insert_with(|| json!(format!("it-{}", http.port())));
+        let defaults = keys.entry("defaults").or_insert_with(|| json!({}));
+        if defaults.get("heartbeats").is_none() {
+            defaults["heartbeats"] = json!({ "enabled": false });
+        }
         let file = dir.path().join("kuroshio.yaml");
         fs::write(&file, serde_json::to_string_pretty(&config)?)?; // JSON is YAML
         let args = vec![
@@ -173,6 +178,12 @@ impl Kuroshio {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// `host:port` of its HTTP server.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.http
     }
 
     /// SIGTERM: an orderly stop; wait with [`Kuroshio::exited`].

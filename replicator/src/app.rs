@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::board::FlowBoard;
 use crate::config::{self, Config};
+use crate::exporter::{Exporter, Neighbour};
 use crate::http::{self, Shown};
 use crate::metrics::{Metrics, RegistryError};
-use crate::sampler::{self, Seen};
+use crate::regions::{self, Seen};
 use crate::status::{ClusterStatus, FlowStatus, Health, Status};
 
 pub use flows::FlowError;
@@ -99,14 +100,14 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     let listener = http::bind(job.config.http_listen).await?;
 
     let mut services = JoinSet::new();
-    let mut up = BTreeMap::new();
-    for (alias, cluster) in &clusters {
-        let (tell, seen) = watch::channel(Seen::default());
-        up.insert(Arc::clone(alias), seen);
-        services.spawn(ping(cluster.clone(), Arc::clone(&metrics), tell));
-    }
+    let checked = watch_clusters(&job, &clusters, &boards, &metrics, &mut services);
     let (tell, status) = watch::channel(Arc::new(Status::default()));
-    services.spawn(publish(job.config.instance.to_string(), boards.clone(), up, tell));
+    services.spawn(publish(
+        job.config.instance.to_string(),
+        boards.clone(),
+        checked,
+        tell,
+    ));
     let http_stop = CancellationToken::new();
     let shown = Shown {
         metrics: Arc::clone(&metrics),
@@ -151,6 +152,30 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     result
 }
 
+/// Starts the checks of the clusters and the exporters of their groups.
+fn watch_clusters(
+    job: &Job,
+    clusters: &BTreeMap<Arc<str>, Cluster>,
+    boards: &[Arc<FlowBoard>],
+    metrics: &Arc<Metrics>,
+    services: &mut JoinSet<Result<(), AppError>>,
+) -> Vec<(Arc<str>, watch::Receiver<Seen>)> {
+    let mut checked = Vec::new();
+    for alias in in_order(job) {
+        let cluster = &clusters[alias];
+        let (tell, seen) = watch::channel(Seen::default());
+        checked.push((Arc::clone(alias), seen));
+        let checks = regions::watch_over(cluster.clone(), Arc::clone(metrics), tell);
+        services.spawn(for_ever(checks));
+        // The embedded brokers of `demo` have no list of groups.
+        if !job.embedded {
+            let exporter = Exporter::new(cluster, neighbours(job, alias, boards), Arc::clone(metrics));
+            services.spawn(for_ever(exporter.run()));
+        }
+    }
+    checked
+}
+
 async fn watch_over(
     flows: &mut JoinSet<Result<(), AppError>>,
     services: &mut JoinSet<Result<(), AppError>>,
@@ -187,9 +212,32 @@ fn ended_unasked(ended: Result<Result<(), AppError>, tokio::task::JoinError>) ->
     }
 }
 
-async fn ping(cluster: Cluster, metrics: Arc<Metrics>, tell: watch::Sender<Seen>) -> Result<(), AppError> {
-    sampler::ping(cluster, metrics, tell).await;
+async fn for_ever(service: impl Future<Output = ()>) -> Result<(), AppError> {
+    service.await;
     Ok(())
+}
+
+/// The flows of this process that begin or end at a cluster.
+fn neighbours(job: &Job, alias: &Arc<str>, boards: &[Arc<FlowBoard>]) -> Vec<Neighbour> {
+    let all = job.flows.iter().zip(boards);
+    let there = all.filter(|(flow, _)| [&flow.source, &flow.target].contains(&alias));
+    there
+        .map(|(flow, board)| Neighbour {
+            flow: flow.clone(),
+            board: Arc::clone(board),
+        })
+        .collect()
+}
+
+/// The aliases of the clusters in the order in which the flows name them.
+fn in_order(job: &Job) -> Vec<&Arc<str>> {
+    let mut aliases = Vec::new();
+    for alias in job.flows.iter().flat_map(|flow| [&flow.source, &flow.target]) {
+        if !aliases.contains(&alias) {
+            aliases.push(alias);
+        }
+    }
+    aliases
 }
 
 fn clusters(job: &Job) -> BTreeMap<Arc<str>, Cluster> {
@@ -240,15 +288,22 @@ fn head(flow: &config::Flow) -> FlowStatus {
 async fn publish(
     instance: String,
     boards: Vec<Arc<FlowBoard>>,
-    seen: BTreeMap<Arc<str>, watch::Receiver<Seen>>,
+    checked: Vec<(Arc<str>, watch::Receiver<Seen>)>,
     tell: watch::Sender<Arc<Status>>,
 ) -> Result<(), AppError> {
     loop {
-        let cluster = |(alias, seen): (&Arc<str>, &watch::Receiver<Seen>)| {
+        let cluster = |(alias, seen): &(Arc<str>, watch::Receiver<Seen>)| {
             let seen = seen.borrow();
+            let (brokers, answered, addresses) = seen.brokers;
             ClusterStatus {
                 alias: alias.to_string(),
                 up: seen.up,
+                healthy: seen.health.healthy(),
+                failed_checks: seen.health.failed_checks(),
+                brokers,
+                answered,
+                addresses,
+                error: seen.error.as_ref().map(ToString::to_string),
                 id: seen.id.as_ref().map(ToString::to_string),
             }
         };
@@ -256,7 +311,7 @@ async fn publish(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: instance.clone(),
             flows: boards.iter().map(|board| board.status()).collect(),
-            clusters: seen.iter().map(cluster).collect(),
+            clusters: checked.iter().map(cluster).collect(),
         }));
         tokio::time::sleep(STATUS).await;
     }

@@ -25,6 +25,8 @@ pub enum Command {
     Demo(Demo),
     /// Check the configuration and reach every cluster; exit code 2 if something does not hold.
     Check(Check),
+    /// Show the flows of a running instance: lag, rates, quarantined partitions, health.
+    Status(StatusOf),
     /// Print where groups go on in another cluster; changes nothing.
     Translate(Translate),
     /// Move groups to another cluster, and back with the ends swapped.
@@ -89,6 +91,20 @@ pub struct Check {
     #[arg(long)]
     pub offline: bool,
     /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `kuroshio status`.
+#[derive(Debug, Args)]
+pub struct StatusOf {
+    /// Where the instance serves HTTP.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// Show it anew every second until interrupted.
+    #[arg(long)]
+    pub watch: bool,
+    /// How to report; with `--watch` one JSON document per line.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }

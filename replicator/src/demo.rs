@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kuroshio_core::routes::HEARTBEATS;
 use kuroshio_librdkafka::embedded::{DemoReader, DemoWriter, EmbeddedCluster};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,8 @@ pub async fn run(options: &Options, say: impl Fn(&str) -> anyhow::Result<()>) ->
         for topic in TOPICS {
             cluster.create_topic(topic, PARTITIONS)?;
         }
+        // Embedded brokers have no administration.
+        cluster.create_topic(HEARTBEATS, 1)?;
     }
     let bootstraps = [clusters[0].bootstrap(), clusters[1].bootstrap()];
     say(&format!(

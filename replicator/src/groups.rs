@@ -13,10 +13,10 @@ use kuroshio_core::groups::{Facts, Left, Mark, Offset, Plan, plan};
 use kuroshio_core::types::{SourceOffset, TopicPartition};
 use kuroshio_wire::{ByPartition, Cluster, Error, GroupListing, GroupOffset, Stored};
 
-use crate::board::FlowBoard;
+use crate::board::{FlowBoard, GroupView};
 use crate::config;
 use crate::lanes::Whereabouts;
-use crate::metrics::FlowMetrics;
+use crate::metrics::{FlowMetrics, Gauge};
 use crate::translation::Due;
 
 /// Looks at the source alone until the target is looked at again, whether or not anything moved: somebody may have taken an
@@ -50,6 +50,8 @@ pub struct Known {
     /// For each source partition the source offset that the target's was made from.
     synced: HashMap<TopicPartition, i64>,
     left: Option<Left>,
+    /// Of what is left alone nobody says when it is right.
+    age: Option<Gauge>,
 }
 
 /// A partition that this process copies.
@@ -86,11 +88,23 @@ impl GroupSync {
                 self.board
                     .error(format!("groups are not synced, {count} times; first: {first}"));
             }
-            for (group, known) in &self.known {
-                // Of what is left alone nobody says when it is right.
-                let age = known.left.is_none().then(|| known.right.elapsed());
-                self.metrics.group_sync_age(group, age);
+            let mut views = Vec::with_capacity(self.known.len());
+            for (group, known) in &mut self.known {
+                if known.left.is_none() {
+                    let age = known
+                        .age
+                        .get_or_insert_with(|| self.metrics.group_sync_age(group));
+                    age.set(known.right.elapsed().as_secs_f64());
+                } else {
+                    known.age = None;
+                }
+                views.push(GroupView {
+                    group: Arc::clone(group),
+                    right: known.right,
+                    left: known.left,
+                });
             }
+            self.board.groups(views);
         }
     }
 
@@ -121,13 +135,13 @@ impl GroupSync {
             if offsets.is_empty() {
                 // Another process has its partitions.
                 self.known.remove(&group);
-                self.metrics.group_sync_age(&group, None);
                 continue;
             }
             let known = self.known.entry(Arc::clone(&group)).or_insert_with(|| Known {
                 right: now,
                 synced: HashMap::new(),
                 left: None,
+                age: None,
             });
             let same = |(partition, offset): (&TopicPartition, &GroupOffset)| {
                 let wanted = offset.offset.min(owned[partition].position);
@@ -150,14 +164,7 @@ impl GroupSync {
     }
 
     fn forget(&mut self, listed: &BTreeMap<Arc<str>, bool>) {
-        let metrics = &self.metrics;
-        self.known.retain(|group, _| {
-            let there = listed.contains_key(group);
-            if !there {
-                metrics.group_sync_age(group, None);
-            }
-            there
-        });
+        self.known.retain(|group, _| listed.contains_key(group));
     }
 
     /// Brings what moved to the target.
@@ -265,7 +272,7 @@ impl GroupSync {
 }
 
 /// Whether a group has members. What is older than Kafka 2.6 does not say: then the coordinator does, which refuses to write.
-fn living(group: &GroupListing) -> bool {
+pub(crate) fn living(group: &GroupListing) -> bool {
     !matches!(group.state.as_deref(), None | Some("Empty" | "Dead"))
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP server: metrics, probes, status. It reads and never changes anything.
+//! The HTTP server: the page, metrics, probes, status. It reads and never changes anything.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -19,6 +20,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::page;
 use crate::status::{Health, Status};
 
 /// Connections at a time; more wait to be accepted.
@@ -72,6 +74,10 @@ fn router(shown: Shown) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .route("/health/region/{alias}", get(region))
+        .route("/", get(show))
+        .route("/page.css", get(async || asset("text/css", page::STYLE)))
+        .route("/page.js", get(async || asset("text/javascript", page::SCRIPT)))
         .with_state(shown)
 }
 
@@ -106,8 +112,71 @@ async fn readyz(State(shown): State<Shown>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
 }
 
-async fn status(State(shown): State<Shown>) -> Json<Arc<Status>> {
-    Json(Arc::clone(&shown.status.borrow()))
+/// How much of the status is wanted.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    /// So many lanes and groups of each flow, those worst off; absent: all.
+    top: Option<usize>,
+}
+
+async fn status(State(shown): State<Shown>, Query(wanted): Query<Wanted>) -> Json<Arc<Status>> {
+    let mut status = Arc::clone(&shown.status.borrow());
+    if let Some(top) = wanted.top {
+        let flows = &mut Arc::make_mut(&mut status).flows;
+        flows.iter_mut().for_each(|flow| flow.shorten(top));
+    }
+    Json(status)
+}
+
+/// 200 while the region is healthy, 503 if not or not known yet, 404 for an alias of no cluster here.
+async fn region(State(shown): State<Shown>, Path(alias): Path<String>) -> (StatusCode, String) {
+    let status = Arc::clone(&shown.status.borrow());
+    let Some(cluster) = status.clusters.iter().find(|cluster| cluster.alias == alias) else {
+        return (
+            StatusCode::NOT_FOUND,
+            format!("no flow here has a cluster {alias}\n"),
+        );
+    };
+    match cluster.healthy {
+        Some(true) => (StatusCode::OK, "healthy\n".to_owned()),
+        Some(false) => {
+            let why = cluster
+                .error
+                .as_deref()
+                .unwrap_or("it answers again, not for long enough");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not healthy: {why}\n"))
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "not checked yet\n".to_owned()),
+    }
+}
+
+/// Which part of the page is wanted.
+#[derive(Debug, Deserialize)]
+struct Part {
+    /// `main`: what changes; absent: all of it.
+    part: Option<String>,
+}
+
+async fn show(State(shown): State<Shown>, Query(part): Query<Part>) -> Response {
+    let status = Arc::clone(&shown.status.borrow());
+    let html = match part.part.as_deref() {
+        Some("main") => page::middle(&status).into_string(),
+        _ => page::page(&status),
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        // Nothing else is loaded and no other script runs, whatever a name or an error may contain.
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, html).into_response()
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 /// Accepts a limited number of connections of limited life; axum's own listener limits neither.
@@ -239,8 +308,74 @@ mod tests {
         }))
         .unwrap();
         assert!(answer(address, "/status").await.contains(r#""instance":"pod-0""#));
-        assert!(answer(address, "/").await.starts_with("HTTP/1.1 404"));
+        assert!(
+            answer(address, "/")
+                .await
+                .contains("<title>Kuroshio pod-0</title>")
+        );
+        assert!(!answer(address, "/?part=main").await.contains("<title>"));
+        assert!(answer(address, "/nothing").await.starts_with("HTTP/1.1 404"));
 
+        stop.cancel();
+        server.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn status_and_health_are_told_as_they_are() {
+        let cluster = |alias: &str, healthy| crate::status::ClusterStatus {
+            alias: alias.into(),
+            healthy,
+            error: Some("no answer".into()),
+            ..Default::default()
+        };
+        let lane = |partition, lag| crate::status::LaneStatus {
+            topic: format!("t{partition}"),
+            lag_seconds: Some(lag),
+            ..Default::default()
+        };
+        let flow = crate::status::FlowStatus {
+            partitions: 3,
+            lanes: vec![lane(0, 1.0), lane(1, 3.0), lane(2, 2.0)],
+            ..Default::default()
+        };
+        let status = Status {
+            clusters: vec![
+                cluster("tw", Some(true)),
+                cluster("jp", Some(false)),
+                cluster("sg", None),
+            ],
+            flows: vec![flow],
+            ..Status::default()
+        };
+        let (_tell, status) = watch::channel(Arc::new(status));
+        let shown = Shown {
+            metrics: Arc::new(Metrics::new().unwrap()),
+            health: Arc::new(Health::default()),
+            status,
+        };
+        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, shown, stop.clone()));
+        for (alias, code, words) in [
+            ("tw", 200, "healthy"),
+            ("jp", 503, "no answer"),
+            ("sg", 503, "not checked"),
+            ("us", 404, "us"),
+        ] {
+            let answer = answer(address, &format!("/health/region/{alias}")).await;
+            let start = format!("HTTP/1.1 {code} ");
+            assert!(answer.starts_with(&start) && answer.contains(words), "{answer}");
+        }
+        let all = answer(address, "/status").await;
+        assert!(all.contains("t0") && all.contains("t1") && all.contains("t2"));
+        let top = answer(address, "/status?top=1").await;
+        assert!(
+            top.contains("t1") && !top.contains("t0") && !top.contains("t2"),
+            "{top}"
+        );
+        assert!(top.contains(r#""partitions":3"#), "{top}");
+        assert!(answer(address, "/status?top=x").await.starts_with("HTTP/1.1 400"));
         stop.cancel();
         server.await.unwrap().unwrap();
     }

@@ -285,6 +285,7 @@ impl LaneDesk {
             };
             if durable {
                 pending.metrics.placed(pending.records, pending.bytes);
+                self.board.placed(pending.records, pending.bytes);
                 if let Some(oldest) = pending.oldest.filter(|t| *t > 0) {
                     // Clocks of producers may run ahead: never negative.
                     let ms = u64::try_from(now.saturating_sub(oldest)).unwrap_or(0);

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
-use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run};
+use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run, StatusOf};
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
-use kuroshio::{check, demo, import, logs, takeover};
+use kuroshio::{check, demo, import, logs, show, takeover};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// For Rust and, by the feature `override`, for librdkafka's malloc too (DESIGN D5).
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Run(command) => run(&command, &environment),
         Command::Demo(command) => demo(&command, &environment),
         Command::Check(command) => checked(&command, &environment),
+        Command::Status(command) => status(&command),
         Command::Translate(command) => {
             let request = request(&command.ends, command.groups, command.topic, None);
             moved(&command.ends, &request, &environment)
@@ -168,6 +169,19 @@ fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
         report.text()
     })?;
     Ok(if report.ok { Exit::Done } else { Exit::Failed })
+}
+
+fn status(command: &StatusOf) -> anyhow::Result<Exit> {
+    let instance = show::Instance::new(&command.url);
+    if command.watch {
+        return instance.watch(command.output, say).map(|()| Exit::Done);
+    }
+    let status = instance.status()?;
+    say(&match command.output {
+        Output::Json => json(&status)?,
+        Output::Text => show::text(&status),
+    })?;
+    Ok(Exit::Done)
 }
 
 fn request(ends: &Between, groups: Vec<String>, topic: Option<String>, moving: Option<Moving>) -> Request {

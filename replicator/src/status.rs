@@ -37,11 +37,92 @@ pub struct FlowStatus {
     pub generation: Option<i32>,
     /// Slots owned by this process.
     pub slots: Vec<u32>,
+    /// Offsets that its partitions are behind, together.
+    pub lag_records: u64,
+    /// How long the oldest record that is missing on the target has been missing.
+    pub lag_seconds: f64,
+    /// What a disaster now would lose; `None`: another process knows.
+    pub rpo_seconds: Option<f64>,
+    /// Records made durable on the target, over the last seconds.
+    pub records_per_second: f64,
+    /// Their bytes of key, value and headers.
+    pub bytes_per_second: f64,
+    /// How many partitions it moves, of which `lanes` may show the worst only.
+    pub partitions: usize,
+    /// How many of them are quarantined.
+    pub quarantined: usize,
     /// Partitions that it moves.
     pub lanes: Vec<LaneStatus>,
+    /// Groups whose offsets follow on the target.
+    pub groups: Vec<GroupStatus>,
     /// The newest errors, newest last; few.
     pub errors: Vec<ErrorStatus>,
+    /// The last minutes, a sample per second, newest last.
+    pub recent: Recent,
 }
+
+impl FlowStatus {
+    /// Leaves the `top` lanes and groups that are worst off.
+    pub fn shorten(&mut self, top: usize) {
+        self.lanes.sort_by(LaneStatus::worse);
+        self.lanes.truncate(top);
+        self.groups.sort_by(GroupStatus::worse);
+        self.groups.truncate(top);
+    }
+
+    /// The `top` lanes that are quarantined or behind, worst first.
+    #[must_use]
+    pub fn worst_lanes(&self, top: usize) -> Vec<&LaneStatus> {
+        let behind = |lane: &LaneStatus| lane.lag_seconds.is_some_and(|lag| lag > ON_ITS_WAY);
+        let bad = |lane: &&LaneStatus| lane.quarantined.is_some() || behind(lane);
+        let mut lanes: Vec<_> = self.lanes.iter().filter(bad).collect();
+        lanes.sort_by(|a, b| a.worse(b));
+        lanes.truncate(top);
+        lanes
+    }
+
+    /// The `top` groups whose offsets were longest not known right, worst first.
+    #[must_use]
+    pub fn worst_groups(&self, top: usize) -> Vec<&GroupStatus> {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_by(|a, b| a.worse(b));
+        groups.truncate(top);
+        groups
+    }
+}
+
+/// A flow's last minutes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recent {
+    /// As [`FlowStatus::lag_seconds`].
+    pub lag_seconds: Vec<f64>,
+    /// As [`FlowStatus::rpo_seconds`].
+    pub rpo_seconds: Vec<Option<f64>>,
+    /// In that second.
+    pub records_per_second: Vec<f64>,
+}
+
+/// A group whose offsets a flow looks after.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Its id.
+    pub group: String,
+    /// Since its offsets on the target were last known right.
+    pub sync_age_seconds: Option<f64>,
+    /// Why they are left as they are.
+    pub left: Option<String>,
+}
+
+impl GroupStatus {
+    /// Before those that are better off: longest not known right; those left alone last.
+    fn worse(&self, other: &Self) -> std::cmp::Ordering {
+        let age = |group: &Self| group.sync_age_seconds.unwrap_or(-1.0);
+        age(other).total_cmp(&age(self))
+    }
+}
+
+/// Records missing for so many seconds are on their way, not behind.
+const ON_ITS_WAY: f64 = 0.25;
 
 /// A source partition in the hands of this process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -58,8 +139,21 @@ pub struct LaneStatus {
     pub position: Option<i64>,
     /// Source high watermark minus position, in offsets.
     pub lag_records: Option<i64>,
+    /// How long its oldest missing record has been missing.
+    pub lag_seconds: Option<f64>,
     /// Why it is quarantined.
     pub quarantined: Option<String>,
+}
+
+impl LaneStatus {
+    /// Before those that are better off: quarantined, then by lag.
+    fn worse(&self, other: &Self) -> std::cmp::Ordering {
+        let lag = |lane: &Self| lane.lag_seconds.unwrap_or(0.0);
+        let quarantined = other.quarantined.is_some().cmp(&self.quarantined.is_some());
+        let time = lag(other).total_cmp(&lag(self));
+        let records = other.lag_records.cmp(&self.lag_records);
+        quarantined.then(time).then(records)
+    }
 }
 
 /// An error that a flow met.
@@ -76,8 +170,20 @@ pub struct ErrorStatus {
 pub struct ClusterStatus {
     /// Its alias.
     pub alias: String,
-    /// Whether it answered the last time it was asked.
+    /// Whether it answered the last check.
     pub up: bool,
+    /// What `/health/region` answers; `None`: not checked yet.
+    pub healthy: Option<bool>,
+    /// Checks that failed in a row.
+    pub failed_checks: u32,
+    /// Brokers that it said it has, at the last good check.
+    pub brokers: usize,
+    /// Addresses that answered the last check.
+    pub answered: usize,
+    /// Addresses that were asked.
+    pub addresses: usize,
+    /// Why the last check failed.
+    pub error: Option<String>,
     /// Its id, once known.
     pub id: Option<String>,
 }

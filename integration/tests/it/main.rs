@@ -24,6 +24,7 @@ mod groups;
 mod harness;
 mod kills;
 mod memory;
+mod observed;
 mod protocol;
 mod regions;
 mod scenarios;

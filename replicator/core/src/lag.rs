@@ -22,6 +22,15 @@ pub fn records(end: SourceOffset, position: SourceOffset) -> u64 {
     u64::try_from(end.0.saturating_sub(position.0)).unwrap_or(0)
 }
 
+/// How old a record is that carries this timestamp (both in milliseconds since 1970); `None` if it is not positive, ahead of
+/// `wall_ms` or older than [`OLDEST_PLAUSIBLE`]: applications set timestamps as they like.
+#[must_use]
+pub fn plausible_age(timestamp_ms: i64, wall_ms: i64) -> Option<Duration> {
+    let age = u64::try_from(wall_ms.checked_sub(timestamp_ms)?).ok()?;
+    let age = Duration::from_millis(age);
+    (timestamp_ms > 0 && age <= OLDEST_PLAUSIBLE).then_some(age)
+}
+
 /// From `at` on (and `extra` before) the source's end lay beyond all offsets below `end`.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
@@ -111,24 +120,20 @@ impl Lag {
     }
 
     /// Takes in the timestamp of the oldest missing record (both in milliseconds since 1970), read at `at`.
-    /// It counts only for what was missing at the first look, and only if it is positive, not ahead of
-    /// `wall_ms` and not older than [`OLDEST_PLAUSIBLE`].
+    /// It counts only for what was missing at the first look, and only if it is plausible.
     pub fn backlog(&mut self, timestamp_ms: i64, wall_ms: i64, at: Time) {
-        let age = wall_ms
-            .checked_sub(timestamp_ms)
-            .and_then(|age| u64::try_from(age).ok());
-        let Some(age) = age
-            .map(Duration::from_millis)
-            .filter(|age| *age <= OLDEST_PLAUSIBLE)
-        else {
+        let Some(age) = plausible_age(timestamp_ms, wall_ms) else {
             return;
         };
-        if timestamp_ms <= 0 {
-            return;
-        }
         if let Some(oldest) = self.samples.front_mut().filter(|oldest| oldest.inherited) {
             (oldest.at, oldest.extra) = (at, age);
         }
+    }
+
+    /// The source's end as last seen; `None`: never.
+    #[must_use]
+    pub const fn end(&self) -> Option<SourceOffset> {
+        self.end
     }
 
     /// Records that are missing; 0 while the end is not known.

@@ -1,10 +1,13 @@
 //! The rules of Kuroshio: facts in, orders out. No I/O, no clock, no thread.
 
+pub mod ages;
 pub mod batch;
 pub mod engine;
 pub mod failover;
 pub mod flow;
 pub mod groups;
+pub mod health;
+pub mod heartbeats;
 pub mod lag;
 pub mod mm2;
 pub mod origin;

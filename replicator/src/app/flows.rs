@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kuroshio_core::flow::{FlowSettings, Pairing};
 use kuroshio_core::origin::Forward;
 use kuroshio_core::start::OnDataLoss;
-use kuroshio_core::types::group_of;
+use kuroshio_core::types::{Time, group_of};
 use kuroshio_librdkafka::{ClientSettings, Librdkafka, Settings};
 use kuroshio_wire::{Backoff, Cluster};
 use tokio::sync::{OnceCell, mpsc, oneshot, watch};
@@ -22,6 +22,7 @@ use crate::codecs::Codecs;
 use crate::compat;
 use crate::config::{self, Delivery, Pumps, Start};
 use crate::groups::GroupSync;
+use crate::heartbeats::{self, Heartbeats};
 use crate::lanes::{FlowEnds, LaneDesk, PumpView};
 use crate::line::{PumpLine, WakeSlot};
 use crate::member::{Member, Seating};
@@ -190,7 +191,6 @@ impl FlowRun {
         let (catalog_tell, catalog) = watch::channel(Vec::new().into());
         let (first_tell, first) = watch::channel(None);
         let (weights_tell, weights) = watch::channel(Vec::new().into());
-        let fingerprint = self.flow.router.fingerprint();
         let discovery = Discovery {
             flow: self.flow.clone(),
             source: self.source.clone(),
@@ -204,29 +204,18 @@ impl FlowRun {
         };
         tasks.spawn(named("discovery", discovery.run()));
         let started = Instant::now();
+        let heartbeats = self.start_heartbeats(tasks, started);
         let sampler = Sampler {
             source: self.source.clone(),
             board: Arc::clone(&self.board),
             metrics: self.metrics.clone(),
+            heartbeats,
             started,
             tracks: std::collections::HashMap::new(),
-            reasons: BTreeMap::new(),
+            shown: crate::sampler::Shown::default(),
         };
         tasks.spawn(named("sampler", sampler.run()));
-        // The embedded brokers of `demo` have no list of groups.
-        if self.flow.groups.sync && !self.embedded {
-            let sync = GroupSync {
-                flow: self.flow.clone(),
-                flows: Arc::clone(&self.flows),
-                source: self.source.clone(),
-                target: self.target.clone(),
-                board: Arc::clone(&self.board),
-                metrics: self.metrics.clone(),
-                known: BTreeMap::new(),
-                failed: None,
-            };
-            tasks.spawn(named("sync of groups", sync.run()));
-        }
+        self.start_groups(tasks);
         self.start_compat(tasks);
         if self.flow.positions_on_source {
             let copy = storer::copy_to_source(
@@ -241,11 +230,46 @@ impl FlowRun {
             ends,
             group,
             incarnation: fastrand::u64(..),
-            fingerprint,
+            fingerprint: self.flow.router.fingerprint(),
             started,
             catalog,
             first,
             weights,
+        }
+    }
+
+    fn start_heartbeats(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        started: Instant,
+    ) -> Option<heartbeats::Shared> {
+        let known = heartbeats::Shared::new(Time::at(started.elapsed()));
+        let heartbeats = Heartbeats {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            board: Arc::clone(&self.board),
+            interval: self.flow.heartbeats?,
+            started,
+            known: known.clone(),
+        };
+        tasks.spawn(named("heartbeats", heartbeats.run()));
+        Some(known)
+    }
+
+    fn start_groups(&self, tasks: &mut JoinSet<&'static str>) {
+        // The embedded brokers of `demo` have no list of groups.
+        if self.flow.groups.sync && !self.embedded {
+            let sync = GroupSync {
+                flow: self.flow.clone(),
+                flows: Arc::clone(&self.flows),
+                source: self.source.clone(),
+                target: self.target.clone(),
+                board: Arc::clone(&self.board),
+                metrics: self.metrics.clone(),
+                known: BTreeMap::new(),
+                failed: None,
+            };
+            tasks.spawn(named("sync of groups", sync.run()));
         }
     }
 

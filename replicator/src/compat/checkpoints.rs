@@ -9,10 +9,11 @@ use kuroshio_core::mm2::{Checkpoint, checkpoints_topic};
 use kuroshio_core::types::{SourceOffset, TopicPartition};
 use kuroshio_wire::{Cluster, GroupOffset, NewRecord};
 
-use super::OwnTopic;
+use super::COMPACTED;
 use crate::board::{FlowBoard, wall_ms};
 use crate::config;
 use crate::groups::{follows, owned, relevant};
+use crate::own_topic::OwnTopic;
 use crate::translation::{Between, Due};
 
 /// Records in a batch: each has a note of up to 4 KiB, and a topic takes a megabyte.
@@ -39,18 +40,18 @@ impl Checkpoints {
     /// Writes for ever.
     pub async fn run(self) {
         let name = checkpoints_topic(&self.flow.source, &self.flow.mm2.separator);
-        let mut topic = OwnTopic::new(&self.target, name.into(), self.flow.replication_factor);
+        let topic = OwnTopic::new(&self.target, name.into(), self.flow.replication_factor, COMPACTED);
         let mut written = Written::new();
         loop {
             tokio::time::sleep(self.flow.groups.interval).await;
-            if let Err(why) = self.round(&mut topic, &mut written).await {
+            if let Err(why) = self.round(&topic, &mut written).await {
                 self.board
                     .error(format!("checkpoints for MirrorMaker 2's classes: {why}"));
             }
         }
     }
 
-    async fn round(&self, topic: &mut OwnTopic, written: &mut Written) -> Result<(), String> {
+    async fn round(&self, topic: &OwnTopic, written: &mut Written) -> Result<(), String> {
         let owned = owned(&self.flow, &self.board);
         written.retain(|(_, partition), _| owned.contains_key(partition));
         if owned.is_empty() {
@@ -105,7 +106,7 @@ impl Checkpoints {
         &self,
         due: Vec<Due>,
         notes: &BTreeMap<(Arc<str>, TopicPartition), GroupOffset>,
-        topic: &mut OwnTopic,
+        topic: &OwnTopic,
         written: &mut Written,
     ) -> Result<(), String> {
         let between = Between {

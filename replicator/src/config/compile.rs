@@ -310,6 +310,7 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
         compression: raw.compression,
         pumps: raw.pumps,
         memory: Some(raw.memory.0),
+        heartbeats: raw.heartbeats.enabled.then_some(raw.heartbeats.interval.0),
         positions_on_source: raw.positions_on_source,
         mm2: Mm2Compat {
             heartbeats: raw.mm2_compat.heartbeats,

@@ -63,11 +63,6 @@ const SETTINGS: &[Later] = &[
         feature: "throttling",
         off: Off::ZeroBytes,
     },
-    Later {
-        path: &["heartbeats", "enabled"],
-        feature: "writing heartbeats",
-        off: Off::False,
-    },
 ];
 
 const ROOT: &[Later] = &[

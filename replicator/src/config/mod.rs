@@ -98,6 +98,8 @@ pub struct Flow {
     pub pumps: Pumps,
     /// This flow's part of [`Config::memory`], where it has one of its own.
     pub memory: Option<u64>,
+    /// Time between two heartbeats on the source; `None`: there are none.
+    pub heartbeats: Option<Duration>,
     /// Whether positions are also committed on the source.
     pub positions_on_source: bool,
     /// Topics in MirrorMaker 2's formats.

@@ -236,7 +236,7 @@ pub(crate) struct RawHeartbeats {
 impl Default for RawHeartbeats {
     fn default() -> Self {
         Self {
-            enabled: false,
+            enabled: true,
             interval: Span(Duration::from_millis(250)),
         }
     }

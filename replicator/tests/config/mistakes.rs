@@ -250,16 +250,12 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
             "defaults.acls.delete: copying ACLs is not",
         ),
         (
-            with("defaults: { heartbeats: { enabled: true } }"),
-            "defaults.heartbeats.enabled: writing heartbeats is not",
-        ),
-        (
             with("defaults: { throttle: { bytes_per_second: 1MiB } }"),
             "defaults.throttle.bytes_per_second: throttling is not available in this version; remove the key or set it to 0",
         ),
         (
-            SMALLEST.replace("target: tw }", "target: tw, heartbeats: { enabled: true } }"),
-            "flows[1].heartbeats.enabled: writing heartbeats is not available in this version; remove the key or set it to false",
+            SMALLEST.replace("target: tw }", "target: tw, acls: { sync: true } }"),
+            "flows[1].acls.sync: copying ACLs is not available in this version; remove the key or set it to false",
         ),
         (
             with("http: { admin: true }"),

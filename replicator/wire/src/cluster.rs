@@ -1,5 +1,6 @@
 //! The handle of a cluster: finds who serves a request, asks, and tries again elsewhere or later.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kafka_protocol::error::ResponseError;
@@ -227,6 +228,21 @@ impl Cluster {
         };
         let address = self.address(broker, deadline).await?;
         self.shared.pool.get(&address, purpose, deadline).await
+    }
+
+    /// The known brokers and the bootstrap servers, each address once.
+    pub(crate) fn addresses(&self) -> BTreeSet<Arc<str>> {
+        let known = self.directory().addresses().into_iter();
+        known.chain(self.shared.bootstrap.iter().cloned()).collect()
+    }
+
+    pub(crate) async fn connection(
+        &self,
+        address: &Arc<str>,
+        purpose: &Purpose,
+        deadline: Instant,
+    ) -> Result<Arc<Connection>, Error> {
+        self.shared.pool.get(address, purpose, deadline).await
     }
 
     /// A connection to any broker: the known ones in random order, then the bootstrap servers.

@@ -29,6 +29,10 @@ pub(crate) enum Purpose {
     Group(Arc<str>),
     /// Reads, which may wait for records.
     Fetch,
+    /// Writes, which may wait for replicas.
+    Produce,
+    /// Whether the broker is there: behind nothing that waits.
+    Check,
 }
 
 /// Versions that a broker offers, by API number.

@@ -81,7 +81,7 @@ pub enum Error {
         message: Option<Arc<str>>,
     },
     /// The time of the call ended in retries; `last` is what the last of them met.
-    #[error("gave up after {after:?}: {last}")]
+    #[error("gave up after {after:.0?}: {last}")]
     GaveUp {
         /// How long was tried.
         after: Duration,

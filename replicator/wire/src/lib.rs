@@ -32,6 +32,7 @@ mod transactions;
 
 pub use admin::{CreatedTopic, NewTopic};
 pub use backoff::Backoff;
+pub use brokers::Checked;
 pub use class::Class;
 pub use cluster::Cluster;
 pub use configs::{ConfigChange, ConfigEntry, ConfigSource};

@@ -123,7 +123,7 @@ impl Pool {
 
     async fn open(&self, address: &Arc<str>, purpose: &Purpose) -> Result<Connection, Unreachable> {
         let stream = secure(connect(address).await?, &self.security);
-        let exclusive = matches!(purpose, Purpose::Group(_));
+        let exclusive = matches!(purpose, Purpose::Group(_) | Purpose::Check);
         let connection = Connection::start(
             Arc::clone(&self.cluster),
             Arc::clone(address),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::records::{
@@ -30,13 +31,14 @@ pub struct NewRecord {
 
 impl Cluster {
     /// Appends records to a partition in one batch stamped with `timestamp` (milliseconds since 1970), and waits until all replicas
-    /// in sync have it. Without a producer's numbers: after a lost answer they may be there twice. Not for records that are replicated.
+    /// in sync have it. Returns the offset of the first. Without a producer's numbers: after a lost answer they may be there twice.
+    /// Not for records that are replicated.
     pub async fn append(
         &self,
         partition: &TopicPartition,
         records: &[NewRecord],
         timestamp: i64,
-    ) -> Result<(), Error> {
+    ) -> Result<i64, Error> {
         let batch = match batch(records, timestamp) {
             Ok(batch) => batch,
             Err(why) => {
@@ -52,12 +54,15 @@ impl Cluster {
             .ask_leaders([(partition.clone(), batch)], Duration::ZERO, produce)
             .await;
         // Every partition asked about has an outcome.
-        outcomes.remove(partition).unwrap_or(Ok(()))
+        outcomes.remove(partition).unwrap_or_else(|| {
+            let code = ResponseError::UnknownTopicOrPartition;
+            Err(self.not_known::<ProduceRequest>(On::Partition(partition.clone()), code))
+        })
     }
 }
 
 /// Sends one batch; [`Cluster::append`] asks about no more.
-async fn produce(question: Question<Bytes>) -> Said<()> {
+async fn produce(question: Question<Bytes>) -> Said<i64> {
     let timeout_ms = question.cluster.broker_timeout_ms();
     let build = |_| {
         let topics = question.topics.iter().map(|(topic, partitions)| {
@@ -75,12 +80,12 @@ async fn produce(question: Question<Bytes>) -> Said<()> {
             .with_timeout_ms(timeout_ms)
             .with_topic_data(topics.collect())
     };
-    let (answer, at) = question.once(Purpose::Control, Duration::ZERO, build).await?;
+    let (answer, at) = question.once(Purpose::Produce, Duration::ZERO, build).await?;
     let mut said = Vec::new();
     for topic in answer.responses {
         for partition in topic.partition_responses {
             let named = TopicPartition::new(topic.name.0.as_str(), partition.index);
-            said.push((named, partition.error_code, ()));
+            said.push((named, partition.error_code, partition.base_offset));
         }
     }
     Ok((at, said))
