@@ -33,7 +33,7 @@ pub use link::{Link, Wan};
 pub use mm2::Mm2;
 pub use pair::{Pair, pair};
 pub use proc::Process;
-pub use process::{Ended, Kuroshio, command};
+pub use process::{Ended, Kuroshio, binary, command};
 pub use prometheus::Prometheus;
 pub use spec::Spec;
 pub use tally::Report;

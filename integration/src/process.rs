@@ -20,7 +20,10 @@ const TAIL: usize = 40;
 
 /// The binary: `KUROSHIO_BIN`, or the one that cargo built in the same profile: beside this program, or above
 /// `deps` if this is a test.
-fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// When it was not built.
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("KUROSHIO_BIN") {
         return Ok(path.into());
     }

@@ -181,9 +181,7 @@ impl FlowBoard {
     #[must_use]
     pub fn owns(&self, slot: Slot) -> Option<bool> {
         let views = self.views();
-        let mut seated = views.iter().filter(|view| view.generation.is_some()).peekable();
-        seated.peek()?;
-        Some(seated.any(|view| view.slots.contains(&slot)))
+        seated(&views).then(|| views.iter().any(|view| view.slots.contains(&slot)))
     }
 
     /// The views of all pumps.
@@ -284,6 +282,12 @@ fn lane_status(lane: &LaneView, lag: &BTreeMap<TopicPartition, Behind>) -> LaneS
         lag_seconds: lag.get(source).map(|behind| seconds(behind.time)),
         quarantined,
     }
+}
+
+/// Whether a pump has a seat in the group: without one nobody here knows who has what.
+#[must_use]
+pub fn seated(views: &[PumpView]) -> bool {
+    views.iter().any(|view| view.generation.is_some())
 }
 
 /// Milliseconds since 1970.

@@ -13,7 +13,7 @@ use kuroshio_core::groups::{Facts, Left, Mark, Offset, Plan, plan};
 use kuroshio_core::types::{SourceOffset, TopicPartition};
 use kuroshio_wire::{ByPartition, Cluster, Error, GroupListing, GroupOffset, Stored};
 
-use crate::board::{FlowBoard, GroupView};
+use crate::board::{FlowBoard, GroupView, seated};
 use crate::config;
 use crate::lanes::Whereabouts;
 use crate::metrics::{FlowMetrics, Gauge};
@@ -77,7 +77,10 @@ impl GroupSync {
             tokio::time::sleep(self.flow.groups.interval).await;
             let owned = owned(&self.flow, &self.board);
             if owned.is_empty() {
-                self.forget(&BTreeMap::new());
+                // Without a seat they only get older.
+                if seated(&self.board.views()) {
+                    self.forget(&BTreeMap::new());
+                }
             } else {
                 match self.sync(&owned, looks.is_multiple_of(LOOKS)).await {
                     Ok(()) => looks = looks.wrapping_add(1),

@@ -182,14 +182,14 @@ fn partitions(status: &Status) -> Markup {
             @if rows.is_empty() { p class="faint" { "None is behind." } }
             @else {
                 table id="behind" {
-                    tr { th { "flow" } th { "partition" } th { "state" } th class="number" { "records" } th class="number" { "lag" } }
+                    tr { th { "partition" } th class="number" { "lag" } th class="number" { "records" } th { "state" } th { "flow" } }
                     @for (flow, lane) in rows {
                         tr {
-                            td { (flow.name) }
                             td { (lane.topic) "-" (lane.partition) }
-                            td { (lane.state) }
-                            td class="number" { (grouped(lane.lag_records.unwrap_or(0) as f64)) }
                             td class={ "number " (grade(lane.lag_seconds.unwrap_or(0.0))) } { (seconds(lane.lag_seconds.unwrap_or(0.0))) }
+                            td class="number" { (grouped(lane.lag_records.unwrap_or(0) as f64)) }
+                            td { (lane.state) }
+                            td { (flow.name) }
                         }
                     }
                 }
@@ -211,13 +211,13 @@ fn groups(status: &Status) -> Markup {
             @if total == 0 { p class="faint" { "None is followed." } }
             @else {
                 table id="groups" {
-                    tr { th { "flow" } th { "group" } th class="number" { "right on the target" } th { "left alone because" } }
+                    tr { th { "group" } th class="number" { "right on the target" } th { "left alone because" } th { "flow" } }
                     @for (flow, group) in rows {
                         tr {
-                            td { (flow.name) }
                             td { (group.group) }
                             td class="number" { (group.sync_age_seconds.map_or_else(|| "–".to_owned(), |age| format!("{} ago", seconds(age)))) }
                             td class="words" { (group.left.as_deref().unwrap_or_default()) }
+                            td { (flow.name) }
                         }
                     }
                 }

@@ -10,7 +10,7 @@ use kuroshio_core::lag::Lag;
 use kuroshio_core::types::{SourceOffset, Time, TopicPartition};
 use kuroshio_wire::{ByPartition, Cluster, Isolation, ListedOffset, OffsetAt, Read};
 
-use crate::board::{Behind, FlowBoard, Sample, wall_ms};
+use crate::board::{Behind, FlowBoard, Sample, seated, wall_ms};
 use crate::heartbeats;
 use crate::lanes::LaneView;
 use crate::metrics::{FlowMetrics, Gauge, LaneMetrics};
@@ -62,7 +62,7 @@ impl Sampler {
         let mut last = Instant::now();
         loop {
             let views = self.board.views();
-            let seated = views.iter().any(|view| view.generation.is_some());
+            let seated = seated(&views);
             let lanes: Vec<LaneView> = views.iter().flat_map(|view| view.lanes.iter().cloned()).collect();
             self.quarantined(&lanes);
             self.follow(&lanes, seated);

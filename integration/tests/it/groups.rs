@@ -209,7 +209,7 @@ async fn groups_follow_and_what_others_committed_is_left_alone() -> Result<()> {
         let age = text
             .lines()
             .find_map(|line| line.strip_prefix(&series)?.trim().parse::<f64>().ok());
-        age.is_some_and(|age| age < 30.0) && !text.contains("group=\"groups-follow.other\"")
+        age.is_some_and(|age| age < 30.0) && !text.contains(&series.replace(group, "groups-follow.other"))
     };
     process.until_http("/metrics", WAIT, told).await?;
     Ok(())

@@ -1,13 +1,15 @@
 //! What an operator sees: metrics as a real Prometheus takes them, alerts, health, the page in a real browser.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kuroshio_core::types::TopicPartition;
 use kuroshio_integration::{
-    Browser, Cluster, Ended, Kuroshio, Ledger, Load, Pair, Process, Prometheus, Spec, command, pair, until,
+    Browser, Cluster, Ended, Kuroshio, Ledger, Load, Pair, Process, Prometheus, Spec, binary, command, pair,
+    until,
 };
 use kuroshio_wire::{Committer, GroupOffset};
 use serde_json::{Value, json};
@@ -20,8 +22,6 @@ fn repository(path: &str) -> PathBuf {
 
 /// Runs a tool to its end and returns what it said.
 fn tool(program: &str, args: &[&str], input: Option<&str>) -> Result<String> {
-    use std::io::Write;
-    use std::process::Stdio;
     let mut child = Command::new(program)
         .args(args)
         .current_dir(repository(""))
@@ -141,6 +141,26 @@ async fn status_of(process: &Kuroshio, args: &[&str]) -> Result<Ended> {
     let url = format!("http://{}", process.http());
     let all: Vec<_> = ["status", "--url", &url].iter().chain(args).copied().collect();
     command(&all, None, WAIT).await
+}
+
+/// The first lines of `status --watch --output json`.
+async fn watched(process: &Kuroshio, lines: usize) -> Result<Vec<Value>> {
+    let url = format!("http://{}", process.http());
+    let mut child = Command::new(binary()?)
+        .args(["status", "--url", &url, "--watch", "--output", "json"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let out = BufReader::new(child.stdout.take().context("a pipe")?);
+    let read = tokio::task::spawn_blocking(move || {
+        let lines = out.lines().take(lines);
+        lines
+            .map(|line| Ok(serde_json::from_str(&line?)?))
+            .collect::<Result<Vec<Value>>>()
+    });
+    let read = tokio::time::timeout(WAIT, read).await;
+    child.kill()?;
+    child.wait()?;
+    read??
 }
 
 /// What is on the page in a window of that size.

@@ -9,4 +9,5 @@
 
 mod broker;
 mod calls;
+mod checks;
 mod connections;
