@@ -123,7 +123,9 @@ impl FlowBoard {
 
     /// What the flow is about, in words.
     pub fn state(&self, state: impl Into<String>) {
-        self.inner().state = state.into();
+        let state = state.into();
+        tracing::info!(flow = self.head.name, state, "the flow's state");
+        self.inner().state = state;
     }
 
     /// An error for people; the same one again only renews its time.

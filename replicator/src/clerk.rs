@@ -15,6 +15,7 @@ use kuroshio_wire::{
     Stored,
 };
 use tokio::sync::{OnceCell, mpsc, watch};
+use tracing::Instrument;
 
 use crate::board::FlowBoard;
 use crate::lanes::FlowEnds;
@@ -22,6 +23,7 @@ use crate::line::{PumpGone, PumpLine};
 use crate::member::Seating;
 use crate::metrics::FlowMetrics;
 use crate::pump::News;
+use crate::spans;
 
 /// A position that stays unstable for so long has an owner that died in a transaction.
 const ORPHANED: Duration = Duration::from_millis(500);
@@ -107,8 +109,9 @@ impl Clerk {
     /// Runs until the pump has ended.
     pub async fn run(mut self) {
         while let Some((lanes, membership)) = self.errands.recv().await {
-            if self.open(lanes, &membership).await.is_err() {
-                tracing::debug!(instance = %self.instance, "the pump has ended before its clerk");
+            let span = spans::open_lanes(&self.ends.flow, &self.instance, lanes.len());
+            if self.open(lanes, &membership).instrument(span).await.is_err() {
+                tracing::debug!(flow = %self.ends.flow, pump = %self.instance, "the pump has ended before its clerk");
                 return;
             }
         }
@@ -135,10 +138,10 @@ impl Clerk {
         // its own, and other lanes need not wait for these.
         self.released.clear();
         self.searched = None;
-        let (_, pairing) = &lanes[0];
+        let first = lanes[0].1.target();
         tracing::warn!(
-            instance = %self.instance, lanes = lanes.len(), first = %pairing.target(),
-            "an open transaction holds these positions"
+            flow = %self.ends.flow, pump = %self.instance, lanes = lanes.len(), topic = %first.topic,
+            partition = first.partition, "an open transaction holds the positions of lanes; this is the first"
         );
         self.stale(lanes.iter().map(|(lane, _)| *lane).collect()).await
     }

@@ -128,6 +128,6 @@ async fn newest(source: &Cluster, topic: &TopicMetadata) -> Option<Codec> {
             }
         }
     }
-    tracing::debug!(topic = %topic.name, codec = ?UNKNOWN, "no batch to learn the compression from yet");
+    tracing::debug!(cluster = %source.alias(), topic = %topic.name, codec = ?UNKNOWN, "no batch to learn the compression from yet");
     None
 }

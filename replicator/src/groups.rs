@@ -12,11 +12,13 @@ use kuroshio_core::flow::{Pairing, Phase};
 use kuroshio_core::groups::{Facts, Left, Mark, Offset, Plan, plan};
 use kuroshio_core::types::{SourceOffset, TopicPartition};
 use kuroshio_wire::{ByPartition, Cluster, Error, GroupListing, GroupOffset, Stored};
+use tracing::Instrument;
 
 use crate::board::{FlowBoard, GroupView, seated};
 use crate::config;
 use crate::lanes::Whereabouts;
 use crate::metrics::{FlowMetrics, Gauge};
+use crate::spans;
 use crate::translation::Due;
 
 /// Looks at the source alone until the target is looked at again, whether or not anything moved: somebody may have taken an
@@ -82,9 +84,15 @@ impl GroupSync {
                     self.forget(&BTreeMap::new());
                 }
             } else {
-                match self.sync(&owned, looks.is_multiple_of(LOOKS)).await {
+                let span = spans::sync_groups(&self.flow.name, owned.len());
+                let synced = self.sync(&owned, looks.is_multiple_of(LOOKS));
+                match synced.instrument(span.clone()).await {
                     Ok(()) => looks = looks.wrapping_add(1),
                     Err(error) => self.fail(error.to_string()),
+                }
+                span.record("groups", self.known.len());
+                if let Some((_, first)) = &self.failed {
+                    spans::failed(&span, first);
                 }
             }
             if let Some((count, first)) = self.failed.take() {
@@ -259,7 +267,7 @@ impl GroupSync {
         if left != known.left
             && let Some(why) = left
         {
-            tracing::info!(flow = %self.flow.name, %group, "offsets of the group are left as they are: {why}");
+            tracing::info!(flow = %self.flow.name, %group, reason = %why, "offsets of the group are left as they are");
         }
         known.left = left;
         if due.is_empty() && left.is_none() {

@@ -12,7 +12,7 @@ use kuroshio_core::origin::{Forward, Guard, GuardError};
 use kuroshio_core::runs::{self, Run, Runs};
 use kuroshio_core::slots::Slot;
 use kuroshio_core::start::{LogId, Metadata};
-use kuroshio_core::types::{Lane, Position, SourceOffset};
+use kuroshio_core::types::{Lane, Position, SourceOffset, TopicPartition};
 use kuroshio_wire::{GroupOffset, TopicId};
 
 use crate::board::{FlowBoard, wall_ms};
@@ -134,6 +134,7 @@ impl PumpView {
 /// Counts of one lane that are not durable yet.
 #[derive(Debug)]
 struct Pending {
+    source: TopicPartition,
     metrics: LaneMetrics,
     records: u64,
     bytes: u64,
@@ -192,6 +193,7 @@ impl LaneDesk {
         self.lanes.insert(
             lane,
             Pending {
+                source: pairing.source.clone(),
                 metrics,
                 records: 0,
                 bytes: 0,
@@ -216,6 +218,12 @@ impl LaneDesk {
             guard: Arc::new(guard),
             codec: pairing.codec,
         })
+    }
+
+    /// The flow's name.
+    #[must_use]
+    pub fn flow(&self) -> Arc<str> {
+        Arc::clone(&self.ends.flow)
     }
 
     /// What is stored with a position of this lane.
@@ -251,19 +259,26 @@ impl LaneDesk {
                 }
             }
             Fact::Refused { lane, at, why } => {
-                let (flow, target) = (&self.ends.flow, &self.ends.target);
-                tracing::debug!(%flow, lane = lane.0, "refused");
+                let (target, partition) = (&self.ends.target, self.source_of(*lane));
                 self.board.error(format!(
-                    "cluster {target} refused the record at source offset {at} ({}): {}",
+                    "cluster {target} refused the record at source offset {at} of {partition} ({}): {}",
                     refusal_label(why.kind),
                     why.text
                 ));
             }
             Fact::OutOfRange { lane, at } => {
-                tracing::warn!(flow = %self.ends.flow, lane = lane.0, offset = at.0, "position not in the source log");
+                let source = self.source_of(*lane);
+                tracing::warn!(
+                    flow = %self.ends.flow, topic = %source.topic, partition = source.partition, offset = at.0,
+                    "position not in the source log"
+                );
             }
             Fact::Unreadable { lane, why } => {
-                tracing::warn!(flow = %self.ends.flow, lane = lane.0, why, "source partition cannot be read");
+                let source = self.source_of(*lane);
+                tracing::warn!(
+                    flow = %self.ends.flow, topic = %source.topic, partition = source.partition, error = why,
+                    "source partition cannot be read"
+                );
             }
             Fact::Trouble { source, why } => {
                 let cluster = if *source {
@@ -271,9 +286,17 @@ impl LaneDesk {
                 } else {
                     &self.ends.target
                 };
-                tracing::warn!(flow = %self.ends.flow, %cluster, why, "connection trouble");
+                tracing::warn!(flow = %self.ends.flow, %cluster, error = why, "connection trouble");
             }
         }
+    }
+
+    /// The source partition of a lane, for words; a lane that has left is named by its number.
+    fn source_of(&self, lane: Lane) -> TopicPartition {
+        self.lanes.get(&lane).map_or_else(
+            || TopicPartition::new(format!("(lane {})", lane.0), -1),
+            |pending| pending.source.clone(),
+        )
     }
 
     /// What was placed is durable (`true`), or does not count (`false`).
@@ -334,7 +357,7 @@ impl LaneDesk {
 #[cfg(test)]
 mod tests {
     use kuroshio_core::engine::Codec;
-    use kuroshio_core::types::{TargetOffset, TopicPartition};
+    use kuroshio_core::types::TargetOffset;
 
     use super::*;
     use crate::metrics::Metrics;

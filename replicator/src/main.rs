@@ -9,6 +9,7 @@ use kuroshio::app::{self, Job, Stop};
 use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run, StatusOf};
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
+use kuroshio::traces::{Traces, TracesError};
 use kuroshio::{check, demo, import, logs, show, takeover};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -93,9 +94,13 @@ fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
         .into_iter()
         .cloned()
         .collect();
-    start_logs(&config, environment)?;
     let stop = Stop::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let traces = {
+        let _within = runtime.enter();
+        Traces::start(&config)?
+    };
+    logs::init(config.log, rust_log(environment), traces.as_ref())?;
     let done = runtime.block_on(async {
         let signals = signals(stop.clone())?;
         let run = app::run(
@@ -111,6 +116,9 @@ fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
             never = signals => never,
         }
     });
+    if let Some(traces) = traces {
+        traces.end();
+    }
     // Threads that could not be drained end with the process.
     runtime.shutdown_background();
     done.map(|()| Exit::Done)
@@ -135,7 +143,7 @@ fn demo(command: &Demo, environment: &Environment) -> anyhow::Result<Exit> {
         format: LogFormat::Text,
         level: LogLevel::Warn,
     };
-    logs::init(log, environment.get("RUST_LOG").map(String::as_str))?;
+    logs::init(log, rust_log(environment), None)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let options = demo::Options {
         seconds: command.seconds,
@@ -255,7 +263,11 @@ fn imported(
 }
 
 fn start_logs(config: &Config, environment: &Environment) -> Result<(), logs::LogError> {
-    logs::init(config.log, environment.get("RUST_LOG").map(String::as_str))
+    logs::init(config.log, rust_log(environment), None)
+}
+
+fn rust_log(environment: &Environment) -> Option<&str> {
+    environment.get("RUST_LOG").map(String::as_str)
 }
 
 fn json(document: &impl serde::Serialize) -> anyhow::Result<String> {
@@ -268,7 +280,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 
 /// Says why on stderr; mistakes in arguments and configuration are bad usage, all else is a fault.
 fn failed(error: &anyhow::Error) -> Exit {
-    let usage = error.is::<Mistakes>() || error.is::<logs::LogError>();
+    let usage = error.is::<Mistakes>() || error.is::<logs::LogError>() || error.is::<TracesError>();
     let exit = if usage { Exit::Usage } else { Exit::Fault };
     match writeln!(stderr(), "kuroshio: {error:#}") {
         Ok(()) => exit,

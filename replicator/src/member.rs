@@ -10,11 +10,13 @@ use kuroshio_core::slots::{self, Assignment, Claims, Round, Subscription};
 use kuroshio_core::types::Membership;
 use kuroshio_wire::{Backoff, Class, Cluster, Error, Join, Joined, KafkaCode};
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
 
 use crate::board::FlowBoard;
 use crate::line::{PumpGone, PumpLine};
 use crate::metrics::FlowMetrics;
 use crate::pump::News;
+use crate::spans;
 
 /// Protocol type of our groups, as Connect has its own.
 const PROTOCOL_TYPE: &str = "kuroshio";
@@ -76,7 +78,7 @@ impl Member {
     pub async fn run(mut self) {
         // The only error is that nobody is left to hear us.
         if self.serve().await.is_err() {
-            tracing::debug!(instance = %self.instance, "the pump has ended before its member");
+            tracing::debug!(flow = self.board.name(), pump = %self.instance, "the pump has ended before its member");
         }
     }
 
@@ -104,7 +106,7 @@ impl Member {
             Ok(()) => Ok(Some(seat)),
             // Nothing is known: the broker may be away. Commits are fenced anyway.
             Err(error) if error.class() == Class::Retry => {
-                tracing::warn!(%error, "heartbeat failed");
+                tracing::warn!(flow = self.board.name(), pump = %self.instance, %error, "heartbeat failed");
                 Ok(Some(seat))
             }
             // The pump may still have to let records land before it joins again: until then we live.
@@ -118,8 +120,10 @@ impl Member {
 
     /// The seat that beats from now on.
     async fn join(&mut self, claims: Option<Claims>) -> Result<Option<Membership>, PumpGone> {
-        match self.take_seat(claims).await {
+        let span = spans::join(self.board.name(), &self.instance);
+        match self.take_seat(claims).instrument(span.clone()).await {
             Ok((assigned, seating)) => {
+                span.record("generation", assigned.membership.generation);
                 self.backoff.reset();
                 self.metrics.rebalanced();
                 if seating.assignment.mismatched.contains(&*self.instance) {
@@ -136,12 +140,14 @@ impl Member {
             }
             Err(Trouble::Gone) => Err(PumpGone),
             Err(Trouble::Wire(error)) => {
+                spans::failed(&span, &error);
                 let seat = self.trouble(&error).await?;
                 // Each order to join has one end; what was told before it says what became of the seat.
                 self.line.tell(News::JoinFailed).await?;
                 Ok(seat)
             }
             Err(Trouble::Group(why)) => {
+                spans::failed(&span, &why);
                 self.board.error(format!("group {}: {why}", self.group));
                 tokio::time::sleep(self.backoff.pause()).await;
                 self.line.tell(News::JoinFailed).await?;
@@ -257,7 +263,7 @@ impl Member {
                 News::Rebalancing
             }
         };
-        tracing::info!(instance = %self.instance, %error, "membership");
+        tracing::info!(flow = self.board.name(), pump = %self.instance, %error, "the group says");
         self.line.tell(news).await?;
         Ok(None)
     }

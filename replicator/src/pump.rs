@@ -1,6 +1,7 @@
 //! The pump: one thread that moves the records of the lanes it owns. It carries facts to the flow and orders
 //! to the engine and to the slow tasks beside it; it decides nothing.
 
+mod batches;
 mod parts;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use kuroshio_core::flow::{Delivery, Flow, Order, Pairing};
 use kuroshio_core::types::{Lane, Membership, Position, Time};
 use tokio::sync::mpsc;
 
+use batches::Batches;
 pub use parts::{Errands, News, OpenErrand, PumpError, PumpParts, StoreErrand};
 
 use crate::metrics::Outcome;
@@ -43,6 +45,7 @@ struct Pump<E, F> {
     pause: Duration,
     facts: Vec<Fact>,
     pairings: HashMap<Lane, Pairing>,
+    batches: Batches,
     viewed: Time,
 }
 
@@ -57,6 +60,11 @@ pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
         Err(error) => return ended(Err(error)),
     };
     let flow = Flow::new(parts.settings.clone());
+    let batches = Batches::new(
+        parts.desk.flow(),
+        Arc::clone(&parts.name),
+        parts.settings.delivery,
+    );
     let mut pump = Pump {
         parts,
         flow,
@@ -66,6 +74,7 @@ pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
         pause: Duration::ZERO,
         facts: Vec::new(),
         pairings: HashMap::new(),
+        batches,
         viewed: Time::default(),
     };
     ended(pump.run());
@@ -114,13 +123,13 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 News::Joined => self.flow.joined(now),
                 News::Assigned(assigned) => {
                     tracing::info!(
-                        pump = %self.parts.name, generation = assigned.membership.generation,
+                        flow = %self.parts.desk.flow(), pump = %self.parts.name, generation = assigned.membership.generation,
                         slots = assigned.slots.len(), "slots assigned"
                     );
                     self.flow.assigned(now, assigned);
                 }
                 News::SeatLost => {
-                    tracing::warn!(pump = %self.parts.name, "membership lost; joining anew");
+                    tracing::warn!(flow = %self.parts.desk.flow(), pump = %self.parts.name, "membership lost; joining anew");
                     self.flow.seat_lost(now);
                 }
                 News::Fenced(why) => {
@@ -132,7 +141,10 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 News::Opened(lane, start) => self.flow.opened(now, lane, &start),
                 News::OpenFailed(lane, why) => self.flow.open_failed(now, lane, why),
                 News::OpenStale(lane) => self.flow.open_stale(now, lane),
-                News::Stored(positions) => self.flow.stored(now, positions),
+                News::Stored(positions) => {
+                    self.batches.stored(positions.len());
+                    self.flow.stored(now, positions);
+                }
                 News::Halt(why) => return Err(self.parts.halted(why)),
                 News::Stop => self.flow.stop(now),
             }
@@ -166,10 +178,11 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 membership,
                 positions,
             } => {
-                let positions = positions
+                let positions: Vec<_> = positions
                     .into_iter()
                     .filter_map(|(lane, position)| Some((lane, self.pairings.get(&lane)?.clone(), position)))
                     .collect();
+                self.batches.store(positions.len());
                 self.parts
                     .ask("storer", &self.parts.errands.storer, (membership, positions))?;
             }
@@ -196,6 +209,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                         why: "taken back".to_owned(),
                         rejoin: false,
                     };
+                    self.batches.ended(&ended);
                     self.flow.ended(self.now(), &ended, Vec::new());
                 }
                 return Ok(result);
@@ -244,21 +258,24 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             positions: named,
         };
         let mut facts = std::mem::take(&mut self.facts);
+        let span = self.batches.commit(positions.len());
         let ended = self.engine.commit(&commit, &mut facts);
+        drop(span);
         self.take_in(facts);
         let ended = ended?;
         match &ended {
             Ended::Committed => self.parts.desk.transaction(Outcome::Committed),
             Ended::Aborted { why, .. } => {
                 self.parts.desk.transaction(Outcome::Aborted);
-                tracing::warn!(pump = %self.parts.name, why, "transaction aborted");
+                tracing::warn!(flow = %self.parts.desk.flow(), pump = %self.parts.name, error = why, "transaction aborted");
             }
             Ended::Unknown { why } => {
                 self.parts.desk.transaction(Outcome::Unknown);
-                tracing::warn!(pump = %self.parts.name, why, "transaction ended in an unknown way");
+                tracing::warn!(flow = %self.parts.desk.flow(), pump = %self.parts.name, error = why, "transaction ended in an unknown way");
             }
         }
         self.parts.desk.settle(matches!(ended, Ended::Committed));
+        self.batches.ended(&ended);
         self.flow.ended(self.now(), &ended, positions);
         Ok(())
     }
@@ -279,7 +296,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             Ok(open) => {
                 self.open = open;
                 if open {
-                    tracing::info!(pump = %self.parts.name, "ready to move records");
+                    tracing::info!(flow = %self.parts.desk.flow(), pump = %self.parts.name, "ready to move records");
                     self.pause = Duration::ZERO;
                 }
                 Ok(())
@@ -322,6 +339,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         let now = self.now();
         for fact in facts.drain(..) {
             self.parts.desk.record(&fact);
+            self.batches.note(&fact);
             self.flow.engine(now, &fact);
         }
         self.facts = facts;
@@ -332,16 +350,17 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
 
     /// Another engine in place of one that cannot go on.
     fn mend(&mut self, fault: EngineError) -> Result<(), PumpError> {
+        self.batches.lost(&fault);
         match fault {
             EngineError::Fenced(why) => {
-                tracing::warn!(pump = %self.parts.name, why, "fenced; asking the group whose the work is");
+                tracing::warn!(flow = %self.parts.desk.flow(), pump = %self.parts.name, error = why, "fenced; asking the group whose the work is");
                 self.replace()?;
                 self.flow.fenced(self.now());
                 Ok(())
             }
             EngineError::Fatal(why) => Err(self.parts.halted(why)),
             EngineError::Rebuild(why) => {
-                tracing::warn!(pump = %self.parts.name, why, wait_ms = self.pause.as_millis(), "building the clients anew");
+                tracing::warn!(flow = %self.parts.desk.flow(), pump = %self.parts.name, error = why, wait_ms = self.pause.as_millis(), "building the clients anew");
                 std::thread::sleep(self.pause);
                 self.pause = (self.pause * 2).clamp(REBUILD.0, REBUILD.1);
                 self.replace()?;

@@ -64,7 +64,7 @@ pub async fn watch_over(cluster: Cluster, metrics: Arc<Metrics>, tell: watch::Se
             match turned {
                 Some(true) => tracing::info!(cluster = %cluster.alias(), "region is healthy"),
                 Some(false) => {
-                    tracing::error!(cluster = %cluster.alias(), checks = seen.health.failed_checks(), "region is not healthy");
+                    tracing::error!(cluster = %cluster.alias(), failed_checks = seen.health.failed_checks(), "region is not healthy");
                 }
                 None => {}
             }

@@ -45,6 +45,7 @@ pub struct Sampler {
 pub struct Shown {
     rpo: Option<Gauge>,
     quarantined: BTreeMap<&'static str, Gauge>,
+    standing: HashSet<TopicPartition>,
 }
 
 /// The lag of one partition.
@@ -65,6 +66,7 @@ impl Sampler {
             let seated = seated(&views);
             let lanes: Vec<LaneView> = views.iter().flat_map(|view| view.lanes.iter().cloned()).collect();
             self.quarantined(&lanes);
+            self.say_quarantined(&lanes);
             self.follow(&lanes, seated);
             let [high, stable] = self.ends().await;
             let now = Time::at(self.started.elapsed());
@@ -202,6 +204,23 @@ impl Sampler {
             heartbeats.durable(position.offset);
         }
         lag.max(Some(heartbeats.age(now)))
+    }
+
+    /// Says which partitions stand still from now on, and which run again; those tried in between still stand.
+    fn say_quarantined(&mut self, lanes: &[LaneView]) {
+        let (flow, standing) = (self.board.name(), &mut self.shown.standing);
+        for lane in lanes {
+            let (topic, partition) = (&lane.pairing.source.topic, lane.pairing.source.partition);
+            match &lane.phase {
+                Phase::Quarantined { why, .. } if standing.insert(lane.pairing.source.clone()) => {
+                    tracing::warn!(flow, %topic, partition, reason = why.reason, error = why.text, "partition quarantined");
+                }
+                Phase::Running if standing.remove(&lane.pairing.source) => {
+                    tracing::info!(flow, %topic, partition, "partition runs again");
+                }
+                _ => {}
+            }
+        }
     }
 
     fn quarantined(&mut self, lanes: &[LaneView]) {

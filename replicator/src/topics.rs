@@ -11,10 +11,12 @@ use kuroshio_core::slots::{SLOT_COUNT, slot_of};
 use kuroshio_core::types::TopicPartition;
 use kuroshio_wire::{Cluster, ConfigEntry, ConfigSource, Error, KafkaCode, NewTopic, TopicMetadata, Topics};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::board::FlowBoard;
 use crate::codecs::Codecs;
 use crate::config::{self, Partitions, TopicConfigs};
+use crate::spans;
 
 /// What a target topic needs to hold the source's data; the rest of the configuration has its own sync.
 const CREATE_WITH: [&str; 7] = [
@@ -57,7 +59,11 @@ impl Discovery {
     /// Looks again and again.
     pub async fn run(mut self) {
         loop {
-            if let Err(error) = self.round().await {
+            let span = spans::discover(&self.flow.name);
+            let looked = self.round().instrument(span.clone()).await;
+            span.record("partitions", self.catalog.borrow().len());
+            if let Err(error) = looked {
+                spans::failed(&span, &error);
                 self.board.error(format!("topics: {error}"));
             }
             tokio::time::sleep(self.flow.refresh).await;
@@ -157,7 +163,9 @@ impl Discovery {
     /// Whether it is as wanted now; another pod may have been faster.
     fn outcome(&self, what: &str, topic: &str, outcome: Result<(), Error>, as_wanted: KafkaCode) -> bool {
         match outcome {
-            Ok(()) => tracing::info!(flow = %self.flow.name, topic, "{what}: done on the target"),
+            Ok(()) => {
+                tracing::info!(flow = %self.flow.name, topic, action = what, "target topic made or grown");
+            }
             Err(error) if error.code() == Some(as_wanted) => {}
             Err(error) => {
                 self.board.error(format!(

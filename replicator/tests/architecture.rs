@@ -117,6 +117,26 @@ const RULES: &[Rule] = &[
         spares_tests: true,
     },
     Rule {
+        sentence: "spans leave the process in traces.rs: nothing else names OpenTelemetry",
+        files: |path| path.starts_with("replicator/src/") && path != "replicator/src/traces.rs",
+        names: &[
+            "opentelemetry",
+            "opentelemetry_sdk",
+            "opentelemetry_otlp",
+            "tracing_opentelemetry",
+            "tonic",
+        ],
+        spares_tests: true,
+    },
+    Rule {
+        sentence: "spans are in spans.rs, with their names and attributes: nothing else makes one",
+        files: |path| {
+            path.starts_with("replicator/") && path.contains("/src/") && path != "replicator/src/spans.rs"
+        },
+        names: &["info_span", "debug_span", "trace_span", "tracing::instrument"],
+        spares_tests: true,
+    },
+    Rule {
         sentence: "files are parsed under config/: nothing else names a YAML reader",
         files: |path| path.starts_with("replicator/src/") && !path.starts_with("replicator/src/config/"),
         names: &[
@@ -378,6 +398,18 @@ fn a_planted_violation_is_found() {
             "prometheus",
         ),
         ("replicator/src/app.rs", "use axum::Router;", 1, "axum"),
+        (
+            "replicator/src/logs.rs",
+            "use opentelemetry::KeyValue;",
+            1,
+            "opentelemetry",
+        ),
+        (
+            "replicator/src/pump.rs",
+            "let span = tracing::info_span!(\"record\");",
+            1,
+            "info_span",
+        ),
         (
             "replicator/src/app.rs",
             "let f = config::Value::from(1);",

@@ -51,7 +51,7 @@ impl Clerk {
     async fn release(&mut self, target: &Cluster, id: String, timeout: Duration) {
         match target.release_transactional_id(&id, timeout).await {
             Ok(_) => {
-                tracing::info!(instance = %self.instance, orphan = id, "ended the transaction of a pump that is gone");
+                tracing::info!(flow = %self.ends.flow, pump = %self.instance, transactional_id = id, "ended the transaction of a pump that is gone");
                 self.released.insert(id);
             }
             Err(error) => self.board.error(format!(

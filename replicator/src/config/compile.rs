@@ -75,6 +75,7 @@ pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
             format: raw.log.format,
             level: raw.log.level,
         },
+        otlp: raw.otlp.endpoint,
         memory: raw.defaults.memory.0,
     })
 }

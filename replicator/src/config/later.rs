@@ -81,11 +81,6 @@ const ROOT: &[Later] = &[
         feature: "authentication of the HTTP server",
         off: Off::Absent,
     },
-    Later {
-        path: &["otlp", "endpoint"],
-        feature: "exporting traces",
-        off: Off::Absent,
-    },
 ];
 
 /// Reports every key in the walked tree that asks for a feature of a later version.

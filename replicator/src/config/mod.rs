@@ -3,6 +3,7 @@
 
 mod compile;
 mod cross;
+mod endpoint;
 mod later;
 mod layers;
 mod mistakes;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use kuroshio_core::routes::Router;
 
+pub use endpoint::Endpoint;
 pub use layers::Environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use values::{Pattern, Pumps, Start};
@@ -44,6 +46,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// Logs.
     pub log: Log,
+    /// Where traces are sent; `None`: there are none.
+    pub otlp: Option<Endpoint>,
     /// Bytes of record data in flight in this process.
     pub memory: u64,
 }

@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::endpoint::Endpoint;
 use super::settings::RawSettings;
 use super::values::{Alias, Listen, Name, Pattern, Scalar, Servers, Span};
 use super::words::{LogFormat, LogLevel, Mechanism};
@@ -241,6 +242,6 @@ impl Default for RawLog {
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawOtlp {
-    /// Where traces are sent.
-    pub endpoint: Option<String>,
+    /// Where traces are sent, as OTLP over gRPC.
+    pub endpoint: Option<Endpoint>,
 }

@@ -14,6 +14,7 @@ use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::endpoint::Endpoint;
 pub(crate) use super::names::{Alias, Name, Separator, TopicName};
 
 /// Binds a type that is written as text to serde and to its `format` in the schema.
@@ -64,6 +65,7 @@ leaf! {
     Start, "start", "string", "earliest, latest, or an RFC 3339 timestamp.";
     Pumps, "pumps", ["string", "integer"], "auto, or a number from 1 to 256.";
     Listen, "address", "string", "An IP address and port: 0.0.0.0:8080.";
+    Endpoint, "endpoint", "string", "http://host:port or https://host:port.";
     Scalar, "scalar", ["string", "integer", "boolean"], "A text, number or boolean.";
 }
 
@@ -210,13 +212,7 @@ impl FromStr for Servers {
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = |server: &str| {
             let server = server.trim();
-            let (host, port) = server.rsplit_once(':').unwrap_or((server, ""));
-            let bracketed = host.starts_with('[') && host.ends_with(']');
-            let host_is_right = !host.is_empty()
-                && !host.contains(|c: char| c.is_whitespace() || c == '/')
-                && (bracketed || !host.contains(':'));
-            let port_is_right = port.parse::<u16>().is_ok_and(|port| port > 0);
-            if host_is_right && port_is_right {
+            if is_host_and_port(server) {
                 return Ok(server.to_owned());
             }
             Err(format!(
@@ -225,6 +221,16 @@ impl FromStr for Servers {
         };
         text.split(',').map(parse).collect::<Result<_, _>>().map(Self)
     }
+}
+
+/// Whether a text is `host:port`, an IPv6 address in brackets.
+pub(crate) fn is_host_and_port(server: &str) -> bool {
+    let (host, port) = server.rsplit_once(':').unwrap_or((server, ""));
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let host_is_right = !host.is_empty()
+        && !host.contains(|c: char| c.is_whitespace() || c == '/')
+        && (bracketed || !host.contains(':'));
+    host_is_right && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 impl fmt::Display for Servers {

@@ -109,7 +109,9 @@ async fn each(cluster: &Cluster, topic: &str, mut take: impl FnMut(Record)) -> R
         while at < end {
             let committed = cluster.read_committed(&partition, at, CHUNK).await?;
             if committed.next <= at {
-                tracing::warn!(%partition, offset = at, "cannot be read from here on: the rest of it is not known");
+                tracing::warn!(
+                    cluster = %cluster.alias(), topic, partition = partition.partition, offset = at,
+                    "cannot be read from here on: the rest of it is not known");
                 break;
             }
             committed.records.into_iter().for_each(|(_, record)| take(record));

@@ -155,6 +155,18 @@ fn mistakes_of_every_kind() {
             "log.format: `human` is not known; write json or text",
         ),
         (
+            with("otlp: { endpoint: 'collector:4317' }"),
+            "otlp.endpoint: is neither http:// nor https://, and nothing else is supported; write for example http://collector:4317",
+        ),
+        (
+            with("otlp: { endpoint: 'https://collector' }"),
+            "otlp.endpoint: has no host and port; write for example http://collector:4317",
+        ),
+        (
+            with("otlp: { endpoint: 'http://collector:4318/v1/traces' }"),
+            "otlp.endpoint: has a path or a query, which OTLP over gRPC does not have (OTLP over HTTP is not supported); write",
+        ),
+        (
             with("residency: [{ topics: [a], stay_in: [us] }]"),
             "residency[0].stay_in[0]: `us` is not a cluster in `clusters`; write jp or tw",
         ),
@@ -269,10 +281,6 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
             with("http: { token: x }"),
             "http.token: authentication of the HTTP server is not",
         ),
-        (
-            with("otlp: { endpoint: 'http://x' }"),
-            "otlp.endpoint: exporting traces is not",
-        ),
         // Checked even so.
         (
             with("defaults: { groups: { include: ['('] } }"),
@@ -367,10 +375,14 @@ fn relay_graphs_have_one_path() {
 
 #[test]
 fn secrets_are_not_repeated_in_mistakes() {
-    let text = with("http: { token: ['hunter2'] }\notlp: { endpoint: { hunter2: hunter2 } }");
-    assert!(
-        mistakes(&text).iter().all(|mistake| !mistake.contains("hunter2")),
-        "{:?}",
-        mistakes(&text)
-    );
+    for endpoint in ["{ hunter2: hunter2 }", "'http://me:hunter2@collector:4317'"] {
+        let text = with(&format!(
+            "http: {{ token: ['hunter2'] }}\notlp: {{ endpoint: {endpoint} }}"
+        ));
+        assert!(
+            mistakes(&text).iter().all(|mistake| !mistake.contains("hunter2")),
+            "{:?}",
+            mistakes(&text)
+        );
+    }
 }

@@ -50,7 +50,9 @@ impl Cluster {
                 }
                 Ok(Err(error)) => last = error,
                 // A question neither panics nor is aborted.
-                Err(error) => tracing::error!(%error, "a question to a broker ended without outcome"),
+                Err(error) => {
+                    tracing::error!(cluster = %self.alias(), %error, "a question to a broker ended without outcome");
+                }
             }
         }
         let metadata = metadata.ok_or(last)?;
@@ -105,7 +107,9 @@ impl Cluster {
             match answer {
                 Ok(answer) => answers.push(answer?),
                 // A question neither panics nor is aborted.
-                Err(error) => tracing::error!(%error, "a question to a broker ended without outcome"),
+                Err(error) => {
+                    tracing::error!(cluster = %self.alias(), %error, "a question to a broker ended without outcome");
+                }
             }
         }
         Ok(answers)

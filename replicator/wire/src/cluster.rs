@@ -199,7 +199,7 @@ impl Cluster {
                 last: Box::new(last),
             });
         }
-        tracing::debug!(error = %last, ?pause, "trying again");
+        tracing::debug!(cluster = %self.alias(), error = %last, wait_ms = pause.as_millis(), "trying again");
         sleep(pause).await;
         Ok(())
     }

@@ -220,7 +220,9 @@ impl Cluster {
                     outcomes.insert(group, outcome);
                 }
                 // A question neither panics nor is aborted.
-                Some(Err(error)) => tracing::error!(%error, "a question about a group ended without outcome"),
+                Some(Err(error)) => {
+                    tracing::error!(cluster = %self.alias(), %error, "a question about a group ended without outcome");
+                }
             }
         }
     }

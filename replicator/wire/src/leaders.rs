@@ -116,7 +116,9 @@ impl<Q: Clone, T: Send + 'static> Inquiry<Q, T> {
                 Ok((leader, partitions, Err(error))) => self.take_failure(leader, partitions, &error),
                 Ok((_, partitions, Ok((at, answers)))) => self.take_answers(partitions, &at, answers),
                 // A question neither panics nor is aborted.
-                Err(error) => tracing::error!(%error, "a question to a leader ended without outcome"),
+                Err(error) => {
+                    tracing::error!(cluster = %self.cluster.alias(), %error, "a question to a leader ended without outcome");
+                }
             }
         }
     }

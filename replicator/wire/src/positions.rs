@@ -113,7 +113,9 @@ impl Cluster {
                     alone.extend(left);
                 }
                 // A question neither panics nor is aborted.
-                Err(error) => tracing::error!(%error, "a question about groups ended without outcome"),
+                Err(error) => {
+                    tracing::error!(cluster = %self.alias(), %error, "a question about groups ended without outcome");
+                }
             }
         }
         let one = |cluster: Self, group: Arc<str>| async move { cluster.fetch_offsets(&group, None).await };

@@ -54,6 +54,21 @@ fn bytes_survive() {
             ]),
             ..base.clone()
         },
+        // Applications' traces go through: ours are not theirs.
+        Raw {
+            headers: headers(&[
+                (
+                    b"traceparent",
+                    Some(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+                ),
+                (b"tracestate", Some(b"rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")),
+                (
+                    b"b3",
+                    Some(b"80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1"),
+                ),
+            ]),
+            ..base.clone()
+        },
         Raw {
             value: some(&(0..=255).collect::<Vec<u8>>()),
             ..base
