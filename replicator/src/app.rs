@@ -16,16 +16,13 @@ use tokio_util::sync::CancellationToken;
 use crate::board::FlowBoard;
 use crate::config::{self, Config};
 use crate::exporter::{Exporter, Neighbour};
-use crate::http::{self, Shown};
+use crate::http::{self, Draw, Shown};
 use crate::metrics::{Metrics, RegistryError};
 use crate::regions::{self, Seen};
 use crate::status::{ClusterStatus, FlowStatus, Health, Status};
 
 pub use flows::FlowError;
 use flows::FlowRun;
-
-/// Between two renewals of the document behind `/status`.
-const STATUS: Duration = Duration::from_millis(500);
 
 /// What to run.
 pub struct Job {
@@ -36,6 +33,9 @@ pub struct Job {
     /// The clusters are embedded in this process (`demo`).
     pub embedded: bool,
 }
+
+/// A cluster's alias, and what its checks find.
+type Checked = (Arc<str>, watch::Receiver<Seen>);
 
 /// How the process is asked to end.
 #[derive(Clone, Debug, Default)]
@@ -101,18 +101,12 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
 
     let mut services = JoinSet::new();
     let checked = watch_clusters(&job, &clusters, &boards, &metrics, &mut services);
-    let (tell, status) = watch::channel(Arc::new(Status::default()));
-    services.spawn(publish(
-        job.config.instance.to_string(),
-        boards.clone(),
-        checked,
-        tell,
-    ));
     let http_stop = CancellationToken::new();
     let shown = Shown {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
-        status,
+        status: status(&job, &boards, &checked),
+        clusters: Arc::new(move || checked.iter().map(cluster_status).collect()),
     };
     let server = http::serve(listener, shown, http_stop.clone());
     services.spawn(async move { server.await.map_err(AppError::from) });
@@ -159,7 +153,7 @@ fn watch_clusters(
     boards: &[Arc<FlowBoard>],
     metrics: &Arc<Metrics>,
     services: &mut JoinSet<Result<(), AppError>>,
-) -> Vec<(Arc<str>, watch::Receiver<Seen>)> {
+) -> Vec<Checked> {
     let mut checked = Vec::new();
     for alias in in_order(job) {
         let cluster = &clusters[alias];
@@ -284,36 +278,30 @@ fn head(flow: &config::Flow) -> FlowStatus {
     }
 }
 
-/// Renews the document behind `/status`.
-async fn publish(
-    instance: String,
-    boards: Vec<Arc<FlowBoard>>,
-    checked: Vec<(Arc<str>, watch::Receiver<Seen>)>,
-    tell: watch::Sender<Arc<Status>>,
-) -> Result<(), AppError> {
-    loop {
-        let cluster = |(alias, seen): &(Arc<str>, watch::Receiver<Seen>)| {
-            let seen = seen.borrow();
-            let (brokers, answered, addresses) = seen.brokers;
-            ClusterStatus {
-                alias: alias.to_string(),
-                up: seen.up,
-                healthy: seen.health.healthy(),
-                failed_checks: seen.health.failed_checks(),
-                brokers,
-                answered,
-                addresses,
-                error: seen.error.as_ref().map(ToString::to_string),
-                id: seen.id.as_ref().map(ToString::to_string),
-            }
-        };
-        tell.send_replace(Arc::new(Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: instance.clone(),
-            flows: boards.iter().map(|board| board.status()).collect(),
-            clusters: checked.iter().map(cluster).collect(),
-        }));
-        tokio::time::sleep(STATUS).await;
+/// The document behind `/status`.
+fn status(job: &Job, boards: &[Arc<FlowBoard>], checked: &[Checked]) -> Draw<Status> {
+    let (instance, boards, checked) = (job.config.instance.to_string(), boards.to_vec(), checked.to_vec());
+    Arc::new(move || Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: instance.clone(),
+        flows: boards.iter().map(|board| board.status()).collect(),
+        clusters: checked.iter().map(cluster_status).collect(),
+    })
+}
+
+fn cluster_status((alias, seen): &Checked) -> ClusterStatus {
+    let seen = seen.borrow();
+    let (brokers, answered, addresses) = seen.brokers;
+    ClusterStatus {
+        alias: alias.to_string(),
+        up: seen.up,
+        healthy: seen.health.healthy(),
+        failed_checks: seen.health.failed_checks(),
+        brokers,
+        answered,
+        addresses,
+        error: seen.error.as_ref().map(ToString::to_string),
+        id: seen.id.as_ref().map(ToString::to_string),
     }
 }
 

@@ -15,13 +15,13 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::page;
-use crate::status::{Health, Status};
+use crate::status::{ClusterStatus, Health, Status};
 
 /// Connections at a time; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
@@ -29,15 +29,20 @@ const CONNECTIONS_MAX: usize = 64;
 /// cannot hold places for ever, and callers that keep connections open begin a new one.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
+/// Draws up a part of `/status`.
+pub type Draw<T> = Arc<dyn Fn() -> T + Send + Sync>;
+
 /// What the server shows.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Shown {
     /// `/metrics`.
     pub metrics: Arc<Metrics>,
     /// `/livez` and `/readyz`.
     pub health: Arc<Health>,
-    /// `/status`.
-    pub status: watch::Receiver<Arc<Status>>,
+    /// `/status`: with ten thousand partitions it takes milliseconds, so it is drawn up when somebody asks.
+    pub status: Draw<Status>,
+    /// Its clusters alone.
+    pub clusters: Draw<Vec<ClusterStatus>>,
 }
 
 /// Takes the address.
@@ -119,19 +124,18 @@ struct Wanted {
     top: Option<usize>,
 }
 
-async fn status(State(shown): State<Shown>, Query(wanted): Query<Wanted>) -> Json<Arc<Status>> {
-    let mut status = Arc::clone(&shown.status.borrow());
+async fn status(State(shown): State<Shown>, Query(wanted): Query<Wanted>) -> Json<Status> {
+    let mut status = (shown.status)();
     if let Some(top) = wanted.top {
-        let flows = &mut Arc::make_mut(&mut status).flows;
-        flows.iter_mut().for_each(|flow| flow.shorten(top));
+        status.flows.iter_mut().for_each(|flow| flow.shorten(top));
     }
     Json(status)
 }
 
 /// 200 while the region is healthy, 503 if not or not known yet, 404 for an alias of no cluster here.
 async fn region(State(shown): State<Shown>, Path(alias): Path<String>) -> (StatusCode, String) {
-    let status = Arc::clone(&shown.status.borrow());
-    let Some(cluster) = status.clusters.iter().find(|cluster| cluster.alias == alias) else {
+    let clusters = (shown.clusters)();
+    let Some(cluster) = clusters.iter().find(|cluster| cluster.alias == alias) else {
         return (
             StatusCode::NOT_FOUND,
             format!("no flow here has a cluster {alias}\n"),
@@ -158,7 +162,7 @@ struct Part {
 }
 
 async fn show(State(shown): State<Shown>, Query(part): Query<Part>) -> Response {
-    let status = Arc::clone(&shown.status.borrow());
+    let status = (shown.status)();
     let html = match part.part.as_deref() {
         Some("main") => page::middle(&status).into_string(),
         _ => page::page(&status),
@@ -257,6 +261,16 @@ mod tests {
 
     use super::*;
 
+    fn shown(health: Arc<Health>, status: Status) -> Shown {
+        let clusters = status.clusters.clone();
+        Shown {
+            metrics: Arc::new(Metrics::new().unwrap()),
+            health,
+            status: Arc::new(move || status.clone()),
+            clusters: Arc::new(move || clusters.clone()),
+        }
+    }
+
     async fn answer(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -270,20 +284,14 @@ mod tests {
     async fn the_server_shows_what_it_is_given_and_stops() {
         let health = Arc::new(Health::default());
         let latch = health.latch("flow tw-jp");
-        let (tell, status) = watch::channel(Arc::new(Status::default()));
-        let metrics = Arc::new(Metrics::new().unwrap());
+        let status = Status {
+            instance: "pod-0".into(),
+            ..Status::default()
+        };
         let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(
-            listener,
-            Shown {
-                metrics,
-                health,
-                status,
-            },
-            stop.clone(),
-        ));
+        let server = tokio::spawn(serve(listener, shown(health, status), stop.clone()));
 
         assert!(answer(address, "/livez").await.starts_with("HTTP/1.1 200"));
         let unready = answer(address, "/readyz").await;
@@ -302,11 +310,6 @@ mod tests {
             exposition.contains("kuroshio_build_info{version="),
             "{exposition}"
         );
-        tell.send(Arc::new(Status {
-            instance: "pod-0".into(),
-            ..Status::default()
-        }))
-        .unwrap();
         assert!(answer(address, "/status").await.contains(r#""instance":"pod-0""#));
         assert!(
             answer(address, "/")
@@ -322,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn status_and_health_are_told_as_they_are() {
-        let cluster = |alias: &str, healthy| crate::status::ClusterStatus {
+        let cluster = |alias: &str, healthy| ClusterStatus {
             alias: alias.into(),
             healthy,
             error: Some("no answer".into()),
@@ -347,12 +350,7 @@ mod tests {
             flows: vec![flow],
             ..Status::default()
         };
-        let (_tell, status) = watch::channel(Arc::new(status));
-        let shown = Shown {
-            metrics: Arc::new(Metrics::new().unwrap()),
-            health: Arc::new(Health::default()),
-            status,
-        };
+        let shown = shown(Arc::new(Health::default()), status);
         let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -286,6 +286,13 @@ async fn a_stopped_region_is_seen_everywhere_and_nothing_is_lost() -> Result<()>
             told.code == Some(0) && told.stdout.contains("NOT HEALTHY"),
             "{told:?}"
         );
+        for status in watched(&process, 2).await? {
+            let lag = status["flows"][0]["lag_seconds"].as_f64();
+            ensure!(
+                lag > Some(5.0) && status["clusters"][1]["healthy"] == false,
+                "{status}"
+            );
+        }
         anyhow::Ok(())
     };
     // Records are born on the source all the time.
