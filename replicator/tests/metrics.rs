@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,8 +59,7 @@ struct Described {
 
 /// The tables of docs/metrics.md: name, type, labels, meaning.
 fn documented() -> BTreeMap<String, Described> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
-    let page = std::fs::read_to_string(page).unwrap();
+    let page = std::fs::read_to_string(repository("docs/metrics.md")).unwrap();
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let row = |line: &str| {
         let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
@@ -115,6 +114,51 @@ fn the_page_describes_what_is_exported_and_nothing_else() {
         if name.starts_with("kuroshio_") {
             assert!(described.means.ends_with('.'), "{name} has no sentence of help");
         }
+    }
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+#[test]
+fn rules_and_dashboard_ask_for_what_there_is() {
+    let documented = documented();
+    let name = regex::Regex::new(r"\b(?:kuroshio|process)_[a-z_]+\b").unwrap();
+    for file in ["rules/kuroshio.yaml", "dashboards/kuroshio.json"] {
+        let text = std::fs::read_to_string(repository("helm/kuroshio").join(file)).unwrap();
+        let asked: BTreeSet<&str> = name.find_iter(&text).map(|found| found.as_str()).collect();
+        assert!(asked.len() > 10, "{file}: {asked:?}");
+        for asked in asked {
+            let histogram = ["_bucket", "_sum", "_count"];
+            let stem = histogram.iter().find_map(|suffix| asked.strip_suffix(suffix));
+            let there =
+                documented.contains_key(asked) || stem.is_some_and(|stem| documented.contains_key(stem));
+            assert!(there, "{file} asks for {asked}, which nobody exports");
+        }
+    }
+}
+
+#[test]
+fn every_alert_has_its_page() {
+    let rules = std::fs::read_to_string(repository("helm/kuroshio/rules/kuroshio.yaml")).unwrap();
+    let index = std::fs::read_to_string(repository("docs/runbooks/README.md")).unwrap();
+    let pages: Vec<_> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("runbook_url: "))
+        .collect();
+    assert!(pages.len() >= 10, "{pages:?}");
+    for page in pages {
+        assert!(repository(page).is_file(), "{page} is not there");
+    }
+    for alert in rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+    {
+        assert!(
+            index.contains(&format!("| {alert} |")),
+            "{alert} is not in docs/runbooks/README.md"
+        );
     }
 }
 
