@@ -13,8 +13,8 @@ use kuroshio_core::groups::Mark;
 use kuroshio_core::lag::plausible_age;
 use kuroshio_core::types::{Time, TopicPartition};
 use kuroshio_wire::{
-    ByPartition, Cluster, Error, GroupDescription, GroupListing, GroupOffset, Isolation, KafkaCode, OffsetAt,
-    Stored,
+    ByPartition, Cluster, Error, GroupDescription, GroupListing, GroupOffset, Isolation, KafkaCode,
+    ListedOffset, OffsetAt, Stored,
 };
 use tokio::time::MissedTickBehavior;
 
@@ -67,8 +67,11 @@ struct Look {
     listed: BTreeMap<Arc<str>, GroupListing>,
     offsets: BTreeMap<Arc<str>, Offsets>,
     described: HashMap<Arc<str>, Result<GroupDescription, Error>>,
-    ends: HashMap<TopicPartition, i64>,
+    ends: Ends,
 }
+
+/// Ends of logs; `None`: the leader could not be asked.
+type Ends = HashMap<TopicPartition, Option<i64>>;
 
 impl Exporter {
     /// An exporter for the groups on `cluster` that `flows`, which begin or end there, look after.
@@ -150,11 +153,13 @@ impl Exporter {
             .cluster
             .list_offsets(wanted, Isolation::ReadUncommitted)
             .await;
-        // A partition that is gone has no end, and nobody is behind there.
-        let ends = ends
-            .into_iter()
-            .filter_map(|(partition, end)| Some((partition, end.ok()??.offset)))
-            .collect();
+        let end = |(partition, end): (TopicPartition, Result<Option<ListedOffset>, Error>)| match end {
+            Ok(end) => Some((partition, end.map(|end| end.offset))),
+            // Nobody is behind in what is gone.
+            Err(error) if error.code() == Some(KafkaCode::UnknownTopicOrPartition) => None,
+            Err(_) => Some((partition, None)),
+        };
+        let ends = ends.into_iter().filter_map(end).collect();
         Ok(Look {
             listed,
             offsets,
@@ -167,7 +172,9 @@ impl Exporter {
         let now = Time::at(self.started.elapsed());
         self.ages.retain(|partition, _| look.ends.contains_key(partition));
         for (partition, end) in &look.ends {
-            self.ages.entry(partition.clone()).or_default().observe(*end, now);
+            if let Some(end) = end {
+                self.ages.entry(partition.clone()).or_default().observe(*end, now);
+            }
         }
         self.date(&look, now).await;
         self.groups.retain(|group, _| look.listed.contains_key(group));
@@ -194,18 +201,12 @@ impl Exporter {
         }
     }
 
-    fn export_offsets(
-        &self,
-        exported: &mut Exported,
-        offsets: &Offsets,
-        ends: &HashMap<TopicPartition, i64>,
-        now: Time,
-    ) {
+    fn export_offsets(&self, exported: &mut Exported, offsets: &Offsets, ends: &Ends, now: Time) {
         let there =
             |partition: &TopicPartition| offsets.contains_key(partition) && ends.contains_key(partition);
         exported.partitions.retain(|partition, _| there(partition));
         for (partition, offset) in offsets {
-            let (Some(offset), Some(end)) = (offset, ends.get(partition)) else {
+            let (Some(offset), Some(Some(end))) = (offset, ends.get(partition)) else {
                 continue;
             };
             let metrics = exported

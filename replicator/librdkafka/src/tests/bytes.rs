@@ -10,9 +10,8 @@ fn headers(list: &[(&[u8], Option<&[u8]>)]) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         .collect()
 }
 
-#[test]
-fn bytes_survive() {
-    let pair = Pair::new(&[("t", 1)]);
+/// All that a record may be.
+fn odd_records() -> Vec<Raw> {
     let base = Raw {
         key: None,
         value: None,
@@ -20,7 +19,7 @@ fn bytes_survive() {
         headers: Vec::new(),
     };
     let some = |bytes: &[u8]| Some(bytes.to_vec());
-    let records = vec![
+    vec![
         base.clone(),
         Raw {
             key: some(b""),
@@ -73,7 +72,12 @@ fn bytes_survive() {
             value: some(&(0..=255).collect::<Vec<u8>>()),
             ..base
         },
-    ];
+    ]
+}
+
+#[test]
+fn bytes_survive() {
+    let (pair, records) = (Pair::new(&[("t", 1)]), odd_records());
     write(&pair.source, "t", 0, &records);
     let mut engine = pair.at_least_once();
     engine.attach(vec![spec(0, "t", 0, 0)]).unwrap();
