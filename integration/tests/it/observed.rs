@@ -498,7 +498,9 @@ const MANY: (usize, i32) = (1_000, 20);
 
 #[tokio::test]
 async fn a_thousand_groups_are_exported() -> Result<()> {
-    let pair = pair().await?;
+    // Every process on the clusters that tests share would export them too.
+    let (tw, jp) = tokio::try_join!(Cluster::start(Spec::new("tw")), Cluster::start(Spec::new("jp")))?;
+    let pair = &Pair { tw, jp };
     let topic = "throng.orders";
     on_all(&[&pair.tw], topic, MANY.1).await?;
     let load = Load {
