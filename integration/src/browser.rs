@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::docker::free_port;
+use crate::http::agent;
 use crate::wait::until;
 
 /// The driver and the browser start in seconds; two cores may be shared.
@@ -136,11 +137,7 @@ impl Browser {
 async fn post(url: &str, path: &str, body: &Value) -> Result<Value> {
     let (url, body) = (format!("{url}{path}"), body.to_string());
     tokio::task::spawn_blocking(move || {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(60)))
-            .http_status_as_error(false)
-            .build();
-        let request = ureq::Agent::new_with_config(config).post(&url);
+        let request = agent(Duration::from_secs(60)).post(&url);
         let mut answer = request.header("content-type", "application/json").send(&body)?;
         let text = answer.body_mut().with_config().limit(64 << 20).read_to_string()?;
         ensure!(answer.status() == 200, "{url}: {text}");

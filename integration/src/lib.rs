@@ -12,6 +12,7 @@ mod browser;
 mod cluster;
 mod docker;
 mod event;
+mod http;
 mod ledger;
 mod link;
 mod mm2;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::docker::free_port;
+use crate::http::agent;
 use crate::wait::until;
 
 /// How much of a log is shown when something goes wrong.
@@ -352,11 +353,7 @@ impl Drop for Kuroshio {
 async fn get(http: SocketAddr, path: &str) -> Result<(u16, String)> {
     let url = format!("http://{}{path}", http);
     tokio::task::spawn_blocking(move || {
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(5)))
-            .http_status_as_error(false)
-            .build();
-        let mut answer = ureq::Agent::new_with_config(config).get(&url).call()?;
+        let mut answer = agent(Duration::from_secs(5)).get(&url).call()?;
         Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
     })
     .await?

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::docker::free_port;
+use crate::http::agent;
 use crate::wait::until;
 
 /// A start takes a second.
@@ -102,11 +103,7 @@ impl Prometheus {
             .map(|(key, value)| (*key, (*value).to_owned()))
             .collect();
         tokio::task::spawn_blocking(move || {
-            let config = ureq::Agent::config_builder()
-                .timeout_global(Some(Duration::from_secs(10)))
-                .http_status_as_error(false)
-                .build();
-            let mut request = ureq::Agent::new_with_config(config).get(&url);
+            let mut request = agent(Duration::from_secs(10)).get(&url);
             for (key, value) in &query {
                 request = request.query(*key, value);
             }

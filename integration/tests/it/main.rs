@@ -19,6 +19,7 @@ mod beside;
 mod both_ways;
 mod compat;
 mod engine;
+mod exported;
 mod failover;
 mod groups;
 mod harness;
