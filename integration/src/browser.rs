@@ -16,7 +16,7 @@ use crate::wait::until;
 /// The driver and the browser start in seconds; two cores may be shared.
 const START: Duration = Duration::from_secs(120);
 
-/// The driver of Chromium, which ends with its windows when this is dropped.
+/// The driver of Chromium, which ends when this is dropped.
 #[derive(Debug)]
 struct Driver {
     child: Child,
@@ -31,11 +31,19 @@ impl Drop for Driver {
     }
 }
 
-/// A window of Chromium.
+/// A window of Chromium, which closes when this is dropped.
 #[derive(Debug)]
 pub struct Browser {
     driver: Driver,
     session: String,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // A driver that is killed leaves its windows behind, which go on asking for the page.
+        let session = format!("{}/session/{}", self.driver.url, self.session);
+        agent(Duration::from_secs(10)).delete(&session).call().ok();
+    }
 }
 
 impl Browser {
