@@ -1,17 +1,16 @@
-//! Compiles `src/native/*.c` with the headers of the very librdkafka that is linked, and two of its own files mended.
+//! Compiles `src/native/*.c` with the headers of the very librdkafka that is linked, and three of its own files mended.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// A file of librdkafka that is compiled anew with one change. It takes the place of the original: the linker looks into
+/// A file of librdkafka that is compiled anew with changes. It takes the place of the original: the linker looks into
 /// an archive only for what is not defined yet, and ours comes first. (If it did not, symbols would be defined twice,
 /// which is an error.) Our own code refers to a function `kuroshio_mended_<name>` at its end, so that it is linked.
 struct Mend {
     /// Its name without `.c`.
     name: &'static str,
-    /// What must be there, once.
-    before: &'static str,
-    after: &'static str,
+    /// What must be there, once, and what it becomes.
+    changes: &'static [(&'static str, &'static str)],
 }
 
 /// An idempotent producer sends nothing of a partition while `RD_KAFKA_IDEMP_MAX_INFLIGHT` (5) of its messages are in flight.
@@ -21,20 +20,51 @@ struct Mend {
 /// might end the wait.
 const BUSY_WAIT: Mend = Mend {
     name: "rdkafka_broker",
-    before: "                rd_kafka_set_next_wakeup(&ret_next_wakeup, this_next_wakeup);\n",
-    after: "                if (rd_kafka_is_idempotent(rkb->rkb_rk) &&
+    changes: &[(
+        "                rd_kafka_set_next_wakeup(&ret_next_wakeup, this_next_wakeup);\n",
+        "                if (rd_kafka_is_idempotent(rkb->rkb_rk) &&
                     rd_atomic32_get(&rktp->rktp_msgs_inflight) >= RD_KAFKA_IDEMP_MAX_INFLIGHT &&
                     this_next_wakeup < now + 10 * 1000)
                         this_next_wakeup = now + 10 * 1000;
                 rd_kafka_set_next_wakeup(&ret_next_wakeup, this_next_wakeup);\n",
+    )],
 };
 
 /// A transaction right after another is told CONCURRENT_TRANSACTIONS until the markers of the first are written, and librdkafka
 /// asks again after 20 ms, whatever `retry.backoff.ms` says: with 24 partitions nearly every transaction paid them.
 const CONCURRENT: Mend = Mend {
     name: "rdkafka_txnmgr",
-    before: "                                retry_backoff_ms = 20;\n",
-    after: "                                retry_backoff_ms = rk->rk_conf.retry_backoff_ms;\n",
+    changes: &[(
+        "                                retry_backoff_ms = 20;\n",
+        "                                retry_backoff_ms = rk->rk_conf.retry_backoff_ms;\n",
+    )],
+};
+
+/// librdkafka drops brokers that metadata do not name, and begins with `bootstrap.servers` again when the last connection fails.
+/// A broker that ends (KRaft) names none at all. It goes like this: the connection fails, and a timer is set for the beginning
+/// anew; the broker's last answer, which came before, is taken; as after every answer the timer is stopped; the broker is dropped. "In
+/// progress" stays set, so that no timer is ever set again, and there is nobody to connect to: the client is silent for ever.
+const NOBODY_LEFT: Mend = Mend {
+    name: "rdkafka",
+    changes: &[
+        (
+            "        return rd_kafka_timer_stop(&rk->rk_timers, &rk->rebootstrap_tmr,
+                                   rd_true /* lock */);\n",
+            "        if (!rd_kafka_timer_stop(&rk->rk_timers, &rk->rebootstrap_tmr,
+                                 rd_true /* lock */))
+                return 0;
+        rd_atomic32_set(&rk->rk_rebootstrap_in_progress, 0);
+        return 1;\n",
+        ),
+        // Once a second. The broker was dropped, and its failure does not count twice: what would set the timer is over.
+        (
+            "        /* Sparse connections:
+         * try to maintain at least one connection to the cluster. */\n",
+            "        if (rd_atomic32_get(&rk->rk_broker_cnt) ==
+            rd_atomic32_get(&rk->rk_logical_broker_cnt))
+                rd_kafka_rebootstrap(rk);\n",
+        ),
+    ],
 };
 
 fn main() -> Result<(), String> {
@@ -51,6 +81,7 @@ fn main() -> Result<(), String> {
         .file("src/native/fetch.c")
         .file(mended(&sources, &BUSY_WAIT)?)
         .file(mended(&sources, &CONCURRENT)?)
+        .file(mended(&sources, &NOBODY_LEFT)?)
         .include(&sources)
         .define("_GNU_SOURCE", None)
         .opt_level(2) // as librdkafka builds itself
@@ -72,18 +103,21 @@ fn libraries(root: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn mended(sources: &Path, mend: &Mend) -> Result<PathBuf, String> {
-    let Mend { name, before, after } = mend;
+    let Mend { name, changes } = mend;
     let original = sources.join(format!("{name}.c"));
-    let text = fs::read_to_string(&original).map_err(|why| format!("{}: {why}", original.display()))?;
-    let found = text.matches(before).count();
-    if found != 1 {
-        return Err(format!(
-            "{name}.c of this librdkafka has what is to be mended {found} times: see whether it still is to be"
-        ));
+    let mut text = fs::read_to_string(&original).map_err(|why| format!("{}: {why}", original.display()))?;
+    for (before, after) in *changes {
+        let found = text.matches(before).count();
+        if found != 1 {
+            return Err(format!(
+                "{name}.c of this librdkafka has what is to be mended {found} times: see whether it still is to be"
+            ));
+        }
+        text = text.replace(before, after);
     }
+    text.push_str(&format!("void kuroshio_mended_{name}(void) {{}}\n"));
     let out = env::var_os("OUT_DIR").ok_or("no OUT_DIR")?;
     let file = Path::new(&out).join(format!("{name}.c"));
-    let text = text.replace(before, after) + &format!("void kuroshio_mended_{name}(void) {{}}\n");
     fs::write(&file, text).map_err(|why| format!("{}: {why}", file.display()))?;
     Ok(file)
 }

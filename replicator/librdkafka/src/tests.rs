@@ -3,6 +3,7 @@
 
 mod bytes;
 mod delivery;
+mod outage;
 mod reading;
 mod transactions;
 

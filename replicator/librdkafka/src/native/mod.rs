@@ -60,13 +60,18 @@ pub(crate) fn client(config: &ClientConfig, consumer: bool, name: String) -> Res
 
 // Of the files that are mended (`build.rs`).
 unsafe extern "C" {
+    fn kuroshio_mended_rdkafka();
     fn kuroshio_mended_rdkafka_broker();
     fn kuroshio_mended_rdkafka_txnmgr();
 }
 
 /// Refers to the mended files, so that they are linked in place of the originals.
 #[used]
-static MENDED: [unsafe extern "C" fn(); 2] = [kuroshio_mended_rdkafka_broker, kuroshio_mended_rdkafka_txnmgr];
+static MENDED: [unsafe extern "C" fn(); 3] = [
+    kuroshio_mended_rdkafka,
+    kuroshio_mended_rdkafka_broker,
+    kuroshio_mended_rdkafka_txnmgr,
+];
 
 /// Lets the groups of the mock cluster in this client begin with their first member, without the 3 seconds in
 /// which a broker waits for others.
