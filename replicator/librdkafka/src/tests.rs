@@ -3,7 +3,6 @@
 
 mod bytes;
 mod delivery;
-mod outage;
 mod reading;
 mod transactions;
 

@@ -1,5 +1,13 @@
 //! A source that ends as brokers in KRaft mode do: the last metadata that it gives name no broker at all.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the helpers of these tests stop a test too"
+)]
+
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
@@ -18,10 +26,14 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{
     Encodable, HeaderVersion, Request, StrBytes, decode_request_header_from_buffer,
 };
-use kuroshio_core::engine::Engine;
+use kuroshio_core::engine::{Codec, Engine, LaneSpec};
+use kuroshio_core::origin::{Forward, Guard};
+use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TopicPartition};
+use kuroshio_librdkafka::embedded::EmbeddedCluster;
+use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, MEMORY_MIN, Settings};
 
-use super::{PATIENCE, Pair, spec};
-use crate::{Delivery, Librdkafka};
+/// Longest wait for anything in this test.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often it ends. Without the mend of `build.rs` (`NOBODY_LEFT`) a client does not survive a few.
 const ENDS: usize = 10;
@@ -113,6 +125,22 @@ fn serve(mut peer: TcpStream, port: u16, state: &Mutex<State>, ended: &mpsc::Sen
     }
 }
 
+fn lane() -> LaneSpec {
+    let guard = Guard::new("tw", "orders", 0, "jp", "orders", Forward::Local).unwrap();
+    LaneSpec {
+        lane: Lane(1),
+        source: TopicPartition::new("orders", 0),
+        target_topic: "orders".into(),
+        start: Position {
+            offset: SourceOffset(0),
+            leader_epoch: None,
+            copies: Copies::default(),
+        },
+        guard: Arc::new(guard),
+        codec: Codec::Lz4,
+    }
+}
+
 #[test]
 fn a_source_that_named_no_broker_is_found_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -129,19 +157,31 @@ fn a_source_that_named_no_broker_is_found_again() {
             thread::spawn(move || serve(peer, port, &state, &ended));
         }
     });
-    let pair = Pair::new(&[("orders", 1)]);
-    let mut settings = pair.settings(Delivery::AtLeastOnce);
-    for (name, value) in [
+    let target = EmbeddedCluster::start(1).unwrap();
+    target.create_topic("orders", 1).unwrap();
+    let source = [
         ("bootstrap.servers", format!("127.0.0.1:{port}")),
         ("topic.metadata.refresh.interval.ms", "50".to_owned()),
         ("reconnect.backoff.ms", "1".to_owned()),
         ("reconnect.backoff.max.ms", "10".to_owned()),
-    ] {
-        settings.source.properties.insert(name.to_owned(), value);
-    }
-    let mut engine = Librdkafka::new(settings).unwrap();
+    ];
+    let mut engine = Librdkafka::new(Settings {
+        flow: "tw-jp".into(),
+        source: ClientSettings {
+            alias: "tw".into(),
+            properties: source.map(|(name, value)| (name.to_owned(), value)).into(),
+        },
+        target: ClientSettings {
+            alias: "jp".into(),
+            properties: BTreeMap::from([("bootstrap.servers".to_owned(), target.bootstrap())]),
+        },
+        delivery: Delivery::AtLeastOnce,
+        memory_bytes: MEMORY_MIN,
+        rack: None,
+    })
+    .unwrap();
     assert!(engine.open(PATIENCE, &mut Vec::new()).unwrap());
-    engine.attach(vec![spec(1, "orders", 0, 0)]).unwrap();
+    engine.attach(vec![lane()]).unwrap();
     let mut facts = Vec::new();
     for end in 0..ENDS {
         let until = Instant::now() + PATIENCE;
