@@ -1,4 +1,4 @@
-//! Compiles `src/native/*.c` with the headers of the very librdkafka that is linked, and three of its own files mended.
+//! Compiles `src/native/*.c` with the headers of the very librdkafka that is linked, and four of its own files mended.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -67,6 +67,40 @@ const NOBODY_LEFT: Mend = Mend {
     ],
 };
 
+/// A topic that was deleted and created anew is read on at the old offset, as if nothing had happened: its first records would be
+/// lost. (librdkafka: "FIXME: an offset reset must be triggered".) Requests name topics by id (Kafka 3.1 and later), so that nothing of
+/// the new one is read before its id is known here; at that moment the partition ends with an error. Leader epochs begin anew, too.
+const RECREATED: Mend = Mend {
+    name: "rdkafka_topic",
+    changes: &[(
+        "                        rkt->rkt_topic_id = mdit->topic_id;\n",
+        "                        for (j = 0; !RD_KAFKA_UUID_IS_ZERO(rkt->rkt_topic_id) &&
+                                    j < rkt->rkt_partition_cnt;
+                             j++) {
+                                rd_kafka_toppar_t *old =
+                                    rd_kafka_toppar_get(rkt, j, 0);
+                                if (!old)
+                                        continue;
+                                rd_kafka_toppar_lock(old);
+                                old->rktp_leader_epoch = -1;
+                                if (old->rktp_fetch_state ==
+                                        RD_KAFKA_TOPPAR_FETCH_ACTIVE ||
+                                    old->rktp_fetch_state ==
+                                        RD_KAFKA_TOPPAR_FETCH_VALIDATE_EPOCH_WAIT)
+                                        rd_kafka_consumer_err(
+                                            old->rktp_fetchq,
+                                            RD_KAFKA_NODEID_UA,
+                                            RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID,
+                                            rd_atomic32_get(&old->rktp_version),
+                                            NULL, old, RD_KAFKA_OFFSET_INVALID,
+                                            \"the topic was created anew\");
+                                rd_kafka_toppar_unlock(old);
+                                rd_kafka_toppar_destroy(old);
+                        }
+                        rkt->rkt_topic_id = mdit->topic_id;\n",
+    )],
+};
+
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/native/headers.c");
@@ -82,6 +116,7 @@ fn main() -> Result<(), String> {
         .file(mended(&sources, &BUSY_WAIT)?)
         .file(mended(&sources, &CONCURRENT)?)
         .file(mended(&sources, &NOBODY_LEFT)?)
+        .file(mended(&sources, &RECREATED)?)
         .include(&sources)
         .define("_GNU_SOURCE", None)
         .opt_level(2) // as librdkafka builds itself

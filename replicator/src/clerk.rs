@@ -1,5 +1,6 @@
 //! The clerk of one pump: finds out where lanes start, and commits that before their first record.
 
+mod identity;
 mod orphans;
 mod starts;
 
@@ -11,10 +12,10 @@ use kuroshio_core::flow::{Pairing, Quarantine};
 use kuroshio_core::start::{Loss, OnDataLoss};
 use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TargetOffset, TopicPartition};
 use kuroshio_wire::{
-    ByPartition, Class, Cluster, Committer, Error, GroupOffset, Isolation, KafkaCode, ListedOffset, OffsetAt,
-    Stored,
+    ByPartition, Class, Cluster, Committer, EpochEnd, Error, GroupOffset, Isolation, KafkaCode, ListedOffset,
+    OffsetAt, Stored,
 };
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tracing::Instrument;
 
 use crate::board::FlowBoard;
@@ -63,6 +64,8 @@ pub struct Clerk {
     pub transaction_timeout: Option<Duration>,
     /// The partitions that were there when this process first looked: only for them `start` counts.
     pub first_catalog: watch::Receiver<Option<Arc<BTreeSet<TopicPartition>>>>,
+    /// Makes discovery look at once.
+    pub look: Arc<Notify>,
     /// What the member knows of our seat.
     pub seating: watch::Receiver<Option<Seating>>,
     /// To the pump.
@@ -88,6 +91,8 @@ struct Bounds {
     log_end: SourceOffset,
     /// Uncommitted records counted: what is copied from now on lies at or behind it.
     target_end: TargetOffset,
+    /// Where the leader epoch of the position ends, if it has one.
+    epoch: Option<EpochEnd>,
 }
 
 /// What became of one lane.
@@ -172,6 +177,28 @@ impl Clerk {
         if stable.is_empty() {
             return Ok(unstable);
         }
+        let others = match self.recreated(&stable).await {
+            Ok(others) => others,
+            Err(error) => {
+                let lanes: Vec<_> = stable
+                    .into_iter()
+                    .map(|(lane, pairing, _)| (lane, pairing))
+                    .collect();
+                self.put_off(&lanes, &error).await?;
+                return Ok(unstable);
+            }
+        };
+        let decided = self.decide_all(stable, &others).await;
+        self.write_and_tell(decided, membership).await?;
+        Ok(unstable)
+    }
+
+    /// Where these lanes start; those of topics among `others` are asked for again.
+    async fn decide_all(
+        &self,
+        stable: Vec<(Lane, Pairing, Option<GroupOffset>)>,
+        others: &BTreeSet<Arc<str>>,
+    ) -> Vec<(Lane, Pairing, Outcome)> {
         let sources = || stable.iter().map(|(_, pairing, _)| pairing.source.clone());
         let list = |at: OffsetAt| {
             self.source
@@ -180,18 +207,27 @@ impl Clerk {
         let targets = stable
             .iter()
             .map(|(_, pairing, _)| (pairing.target(), OffsetAt::Latest));
-        let (mut starts, mut ends, mut placed) = tokio::join!(
+        let epochs = stable.iter().filter_map(|(_, pairing, stored)| {
+            Some((pairing.source.clone(), stored.as_ref()?.leader_epoch?))
+        });
+        let (mut starts, mut ends, mut placed, mut epochs) = tokio::join!(
             list(OffsetAt::Earliest),
             list(OffsetAt::Latest),
             self.target.list_offsets(targets, Isolation::ReadUncommitted),
+            self.source.offsets_for_leader_epochs(epochs.collect::<Vec<_>>()),
         );
         let mut decided = Vec::with_capacity(stable.len());
         for (lane, pairing, offset) in stable {
+            if others.contains(&pairing.source.topic) {
+                decided.push((lane, pairing, Outcome::Again));
+                continue;
+            }
             let mut bounds = || {
                 Ok(Bounds {
                     log_start: SourceOffset(offset_of(&mut starts, &pairing.source)?),
                     log_end: SourceOffset(offset_of(&mut ends, &pairing.source)?),
                     target_end: TargetOffset(offset_of(&mut placed, &pairing.target())?),
+                    epoch: epochs.remove(&pairing.source).transpose().map_err(Some)?,
                 })
             };
             let outcome = match bounds() {
@@ -201,8 +237,7 @@ impl Clerk {
             };
             decided.push((lane, pairing, outcome));
         }
-        self.write_and_tell(decided, membership).await?;
-        Ok(unstable)
+        decided
     }
 
     /// Commits the new starts, fenced, and tells the pump what became of its lanes.

@@ -14,6 +14,7 @@ use kuroshio_core::slots::Slot;
 use kuroshio_core::start::{LogId, Metadata};
 use kuroshio_core::types::{Lane, Position, SourceOffset, TopicPartition};
 use kuroshio_wire::{GroupOffset, TopicId};
+use tokio::sync::Notify;
 
 use crate::board::{FlowBoard, wall_ms};
 use crate::metrics::{FlowMetrics, LaneMetrics, Outcome};
@@ -167,6 +168,8 @@ pub struct LaneDesk {
     ends: FlowEnds,
     metrics: FlowMetrics,
     board: Arc<FlowBoard>,
+    /// Makes discovery look at once.
+    look: Arc<Notify>,
     lanes: HashMap<Lane, Pending>,
     moved: Vec<Lane>,
 }
@@ -174,11 +177,12 @@ pub struct LaneDesk {
 impl LaneDesk {
     /// An empty desk.
     #[must_use]
-    pub fn new(ends: FlowEnds, metrics: FlowMetrics, board: Arc<FlowBoard>) -> Self {
+    pub fn new(ends: FlowEnds, metrics: FlowMetrics, board: Arc<FlowBoard>, look: Arc<Notify>) -> Self {
         Self {
             ends,
             metrics,
             board,
+            look,
             lanes: HashMap::new(),
             moved: Vec::new(),
         }
@@ -279,6 +283,7 @@ impl LaneDesk {
                     flow = %self.ends.flow, topic = %source.topic, partition = source.partition, error = why,
                     "source partition cannot be read"
                 );
+                self.look.notify_one();
             }
             Fact::Trouble { source, why } => {
                 let cluster = if *source {
@@ -375,7 +380,7 @@ mod tests {
         };
         let metrics = Arc::new(Metrics::new().unwrap()).flow("tw-jp");
         let board = Arc::new(FlowBoard::new(FlowStatus::default()));
-        let mut desk = LaneDesk::new(ends, metrics, board);
+        let mut desk = LaneDesk::new(ends, metrics, board, Arc::default());
         let pairing = Pairing {
             source: TopicPartition::new("t", 0),
             topic_id: [1; 16],

@@ -1,5 +1,6 @@
 //! Kuroshio, the application: configuration, commands, metrics and HTTP around the core and its engine.
 
+pub mod acls;
 pub mod app;
 pub mod board;
 pub mod check;
@@ -8,6 +9,7 @@ pub mod cli;
 pub mod codecs;
 pub mod compat;
 pub mod config;
+pub mod configs;
 pub mod demo;
 pub mod exporter;
 pub mod failover;

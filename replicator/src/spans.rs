@@ -57,6 +57,23 @@ pub fn discover(flow: &str) -> Span {
     )
 }
 
+/// A comparison of the configs of so many topics.
+#[must_use]
+pub fn sync_configs(flow: &str, topics: usize) -> Span {
+    info_span!(
+        target: TARGET, parent: None, "sync_configs", flow, topics,
+        otel.status_code = Empty, otel.status_description = Empty
+    )
+}
+
+/// A comparison of the ACLs of topics.
+#[must_use]
+pub fn sync_acls(flow: &str) -> Span {
+    info_span!(
+        target: TARGET, parent: None, "sync_acls", flow, otel.status_code = Empty, otel.status_description = Empty
+    )
+}
+
 /// A look at the groups on the source, for so many partitions; `groups`: that are followed after it.
 #[must_use]
 pub fn sync_groups(flow: &str, partitions: usize) -> Span {

@@ -4,32 +4,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kuroshio_core::configs::at_creation;
 use kuroshio_core::engine::Codec;
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::routes::RoutePlan;
 use kuroshio_core::slots::{SLOT_COUNT, slot_of};
 use kuroshio_core::types::TopicPartition;
-use kuroshio_wire::{Cluster, ConfigEntry, ConfigSource, Error, KafkaCode, NewTopic, TopicMetadata, Topics};
-use tokio::sync::watch;
+use kuroshio_wire::{Class, Cluster, Error, KafkaCode, NewTopic, TopicMetadata, Topics};
+use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
 use crate::board::FlowBoard;
 use crate::codecs::Codecs;
-use crate::config::{self, Partitions, TopicConfigs};
+use crate::config::{self, Partitions};
+use crate::configs::configs;
 use crate::spans;
 
-/// What a target topic needs to hold the source's data; the rest of the configuration has its own sync.
-const CREATE_WITH: [&str; 7] = [
-    "cleanup.policy",
-    "compression.type",
-    "retention.ms",
-    "retention.bytes",
-    "delete.retention.ms",
-    "min.compaction.lag.ms",
-    "max.message.bytes",
-];
-/// A record grows by its tag.
-const TAG_ROOM: i64 = 1024;
+/// Shortest time between two looks.
+const HURRY: Duration = Duration::from_millis(500);
 /// Looks at a topic just created until all brokers know it.
 const SETTLE: (u32, Duration) = (20, Duration::from_millis(100));
 
@@ -51,6 +43,8 @@ pub struct Discovery {
     pub first: watch::Sender<Option<Arc<BTreeSet<TopicPartition>>>>,
     /// Partitions per slot.
     pub weights: watch::Sender<Arc<[u32]>>,
+    /// Told when something is wrong with a topic: look at once.
+    pub look: Arc<Notify>,
     /// Target topics that were there once: one that vanished is not made again.
     pub known: BTreeSet<Arc<str>>,
 }
@@ -66,7 +60,12 @@ impl Discovery {
                 spans::failed(&span, &error);
                 self.board.error(format!("topics: {error}"));
             }
-            tokio::time::sleep(self.flow.refresh).await;
+            // Whoever is in a hurry waits a little, too: a broker that answers one thing and then another would be asked without end.
+            tokio::time::sleep(HURRY.min(self.flow.refresh)).await;
+            tokio::select! {
+                () = tokio::time::sleep(self.flow.refresh.saturating_sub(HURRY)) => {}
+                () = self.look.notified() => {}
+            }
         }
     }
 
@@ -147,8 +146,14 @@ impl Discovery {
             }
         }
         if !missing.is_empty() {
-            let new = self.new_topics(missing).await?;
-            for (topic, outcome) in self.target.create_topics(&new).await? {
+            let mut new = self.new_topics(missing).await?;
+            let mut outcomes = self.target.create_topics(&new).await?;
+            new.retain(|topic| matches!(outcomes.get(&topic.name), Some(Err(error)) if error.class() == Class::Fatal));
+            let again = self.without_refused(new).await;
+            if !again.is_empty() {
+                outcomes.extend(self.target.create_topics(&again).await?);
+            }
+            for (topic, outcome) in outcomes {
                 done |= self.outcome(
                     "create",
                     &topic,
@@ -180,11 +185,14 @@ impl Discovery {
 
     async fn new_topics(&self, missing: Vec<(Arc<str>, Arc<str>, i32)>) -> Result<Vec<NewTopic>, Error> {
         let sources: Vec<Arc<str>> = missing.iter().map(|(source, ..)| Arc::clone(source)).collect();
-        let mut configs = self.source.topic_configs(&sources, None).await?;
+        let mut described = self.source.topic_configs(&sources, None).await?;
         let mut new = Vec::with_capacity(missing.len());
         for (source, name, partitions) in missing {
-            let configs = match configs.remove(&source) {
-                Some(Ok(entries)) => new_configs(&self.flow.configs, &entries),
+            let configs = match described.remove(&source) {
+                Some(Ok(entries)) => {
+                    let rules = &self.flow.configs;
+                    at_creation(&configs(&entries), rules.sync, |name| rules.follows(name))
+                }
                 Some(Err(error)) => {
                     self.board.error(format!(
                         "configuration of topic {source} on cluster {}: {error}",
@@ -202,6 +210,26 @@ impl Discovery {
             });
         }
         Ok(new)
+    }
+
+    /// Of topics that were refused, those that are not without the configs which alone are refused too (the sync of configs tells
+    /// of them).
+    async fn without_refused(&self, topics: Vec<NewTopic>) -> Vec<NewTopic> {
+        let mut left = Vec::new();
+        for mut topic in topics {
+            let configs = std::mem::take(&mut topic.configs);
+            if self.target.validate_topic(&topic).await.is_err() {
+                continue;
+            }
+            for config in configs {
+                topic.configs.push(config);
+                if self.target.validate_topic(&topic).await.is_err() {
+                    topic.configs.pop();
+                }
+            }
+            left.push(topic);
+        }
+        left
     }
 
     /// What the target has once its brokers know what was made.
@@ -283,74 +311,5 @@ impl Discovery {
             }
             changed
         });
-    }
-}
-
-/// The configuration of a new topic: what it needs to hold the source's data, and the rest where wanted.
-fn new_configs(wanted: &TopicConfigs, entries: &[ConfigEntry]) -> Vec<(String, String)> {
-    let mut configs = Vec::new();
-    for entry in entries {
-        let Some(value) = &entry.value else { continue };
-        if &*entry.key == "max.message.bytes" {
-            let grown = value
-                .parse::<i64>()
-                .map(|bytes| bytes.saturating_add(TAG_ROOM).min(i64::from(i32::MAX)));
-            configs.extend(grown.ok().map(|bytes| (entry.key.to_string(), bytes.to_string())));
-            continue;
-        }
-        let needed = CREATE_WITH.contains(&&*entry.key);
-        let excluded = wanted.exclude.iter().any(|pattern| pattern.matches(&entry.key));
-        if (needed || (wanted.copy && !excluded)) && entry.source == ConfigSource::Topic {
-            configs.push((entry.key.to_string(), value.to_string()));
-        }
-    }
-    configs
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_topic_takes_over_what_was_set_on_the_source() {
-        let entry = |key: &str, value: &str, source| ConfigEntry {
-            key: key.into(),
-            value: Some(value.into()),
-            source,
-            read_only: false,
-            sensitive: false,
-        };
-        let entries = [
-            entry("cleanup.policy", "compact", ConfigSource::Topic),
-            entry("retention.ms", "604800000", ConfigSource::Default),
-            entry("max.message.bytes", "1048588", ConfigSource::Default),
-            entry("segment.bytes", "1048576", ConfigSource::Topic),
-            entry("min.insync.replicas", "2", ConfigSource::Topic),
-        ];
-        let exclude = vec!["min[.]insync[.]replicas".parse().unwrap()];
-        let made = |copy| {
-            new_configs(
-                &TopicConfigs {
-                    copy,
-                    exclude: exclude.clone(),
-                },
-                &entries,
-            )
-        };
-        let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
-            list.iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect()
-        };
-        assert_eq!(
-            made(false),
-            pairs(&[("cleanup.policy", "compact"), ("max.message.bytes", "1049612")])
-        );
-        let with_the_rest = [
-            ("cleanup.policy", "compact"),
-            ("max.message.bytes", "1049612"),
-            ("segment.bytes", "1048576"),
-        ];
-        assert_eq!(made(true), pairs(&with_the_rest));
     }
 }

@@ -31,6 +31,8 @@ const LEAVES: &[&str] = &[
     "groups",
     "mm2",
     "ages",
+    "configs",
+    "acls",
     "health",
     "heartbeats",
 ];

@@ -13,17 +13,20 @@
     reason = "all of this crate is test code"
 )]
 
+mod acls;
 mod application;
 mod bad_input;
 mod beside;
 mod both_ways;
 mod compat;
+mod configs;
 mod engine;
 mod exported;
 mod failover;
 mod groups;
 mod harness;
 mod kills;
+mod loss;
 mod memory;
 mod observed;
 mod protocol;

@@ -1,7 +1,9 @@
 //! The rules of Kuroshio: facts in, orders out. No I/O, no clock, no thread.
 
+pub mod acls;
 pub mod ages;
 pub mod batch;
+pub mod configs;
 pub mod engine;
 pub mod failover;
 pub mod flow;

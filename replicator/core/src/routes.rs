@@ -181,6 +181,12 @@ impl fmt::Display for Owner {
     }
 }
 
+/// Whether it is one of the topics that Kuroshio or Kafka's own programs make for themselves.
+#[must_use]
+pub fn is_reserved(topic: &str) -> bool {
+    owner(topic).is_some()
+}
+
 fn owner(topic: &str) -> Option<Owner> {
     if topic.starts_with("__") {
         Some(Owner::Kafka)
@@ -355,6 +361,15 @@ impl Router {
     /// The name, then the names that the topic had on the clusters before: residency holds for its copies too.
     fn births<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a str> {
         std::iter::successors(Some(topic), |name| self.copied_from(name).map(|(_, rest)| rest))
+    }
+
+    /// What is put before names on the target, if anything is.
+    #[must_use]
+    pub fn prefix(&self) -> Option<String> {
+        match &self.settings.naming {
+            Naming::Identity => None,
+            Naming::Prefix(separator) => Some(format!("{}{separator}", self.settings.source)),
+        }
     }
 
     /// What becomes of each of the source's topics. The order in which they come does not matter.

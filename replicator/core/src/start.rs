@@ -108,9 +108,9 @@ pub struct Committed<'a> {
     /// Its metadata, as stored.
     pub metadata: &'a str,
     /// Where the source log ends for records of the position's leader epoch (OffsetForLeaderEpoch, KIP-320),
-    /// if that was asked: it shows a truncation even after the log has grown again. To be asked only where the
-    /// epoch is that of the last *batch* before the position, markers included: a marker written after a
-    /// change of leader lies beyond the end of the last record's epoch, and that is no truncation.
+    /// if that speaks against the position: it shows a truncation even after the log has grown again. Only where committed
+    /// records lie between it and the position: after a change of leader markers and aborted records lie beyond the end of the
+    /// last record's epoch, and that is no truncation.
     pub epoch_end: Option<SourceOffset>,
 }
 

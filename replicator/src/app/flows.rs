@@ -1,37 +1,30 @@
 //! One flow in this process: its tasks and pumps, from start to drain.
 
 mod supervise;
+mod tasks;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::flow::{FlowSettings, Pairing};
-use kuroshio_core::origin::Forward;
 use kuroshio_core::start::OnDataLoss;
-use kuroshio_core::types::{Time, group_of};
 use kuroshio_librdkafka::{ClientSettings, Librdkafka, Settings};
 use kuroshio_wire::{Backoff, Cluster};
-use tokio::sync::{OnceCell, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::app::Stop;
 use crate::board::FlowBoard;
 use crate::clerk::{Clerk, FirstStart};
-use crate::codecs::Codecs;
-use crate::compat;
 use crate::config::{self, Delivery, Pumps, Start};
-use crate::groups::GroupSync;
-use crate::heartbeats::{self, Heartbeats};
 use crate::lanes::{FlowEnds, LaneDesk, PumpView};
 use crate::line::{PumpLine, WakeSlot};
 use crate::member::{Member, Seating};
 use crate::metrics::FlowMetrics;
 use crate::pump::{Errands, News, PumpError, PumpParts};
-use crate::sampler::Sampler;
 use crate::status::Health;
 use crate::storer;
-use crate::topics::Discovery;
 
 /// A dead process's transaction blocks readers for so long at most; shorter than that of any pause a broker
 /// makes in a rolling restart would abort work for nothing.
@@ -107,6 +100,7 @@ struct Shared {
     catalog: watch::Receiver<Arc<[Pairing]>>,
     first: watch::Receiver<Option<Arc<BTreeSet<kuroshio_core::types::TopicPartition>>>>,
     weights: watch::Receiver<Arc<[u32]>>,
+    look: Arc<Notify>,
 }
 
 /// A started pump.
@@ -176,130 +170,6 @@ impl FlowRun {
         tokio::join!(id(&self.source), id(&self.target))
     }
 
-    fn start_tasks(&self, tasks: &mut JoinSet<&'static str>, source_id: Arc<str>) -> Shared {
-        let ends = FlowEnds {
-            flow: Arc::clone(&self.flow.name),
-            source: Arc::clone(&self.flow.source),
-            target: Arc::clone(&self.flow.target),
-            source_id,
-            forward: match self.flow.forward {
-                config::Forward::Local => Forward::Local,
-                config::Forward::Relay => Forward::Relay,
-            },
-        };
-        let group: Arc<str> = group_of(&self.flow.name).into();
-        let (catalog_tell, catalog) = watch::channel(Vec::new().into());
-        let (first_tell, first) = watch::channel(None);
-        let (weights_tell, weights) = watch::channel(Vec::new().into());
-        let discovery = Discovery {
-            flow: self.flow.clone(),
-            source: self.source.clone(),
-            target: self.target.clone(),
-            codecs: Codecs::new(self.flow.compression),
-            board: Arc::clone(&self.board),
-            catalog: catalog_tell,
-            first: first_tell,
-            weights: weights_tell,
-            known: BTreeSet::new(),
-        };
-        tasks.spawn(named("discovery", discovery.run()));
-        let started = Instant::now();
-        let heartbeats = self.start_heartbeats(tasks, started);
-        let sampler = Sampler {
-            source: self.source.clone(),
-            board: Arc::clone(&self.board),
-            metrics: self.metrics.clone(),
-            heartbeats,
-            started,
-            tracks: std::collections::HashMap::new(),
-            shown: crate::sampler::Shown::default(),
-        };
-        tasks.spawn(named("sampler", sampler.run()));
-        self.start_groups(tasks);
-        self.start_compat(tasks);
-        if self.flow.positions_on_source {
-            let copy = storer::copy_to_source(
-                ends.clone(),
-                self.source.clone(),
-                Arc::clone(&group),
-                Arc::clone(&self.board),
-            );
-            tasks.spawn(named("copy of positions", copy));
-        }
-        Shared {
-            ends,
-            group,
-            incarnation: fastrand::u64(..),
-            fingerprint: self.flow.router.fingerprint(),
-            started,
-            catalog,
-            first,
-            weights,
-        }
-    }
-
-    fn start_heartbeats(
-        &self,
-        tasks: &mut JoinSet<&'static str>,
-        started: Instant,
-    ) -> Option<heartbeats::Shared> {
-        let known = heartbeats::Shared::new(Time::at(started.elapsed()));
-        let heartbeats = Heartbeats {
-            source: self.source.clone(),
-            target: self.target.clone(),
-            board: Arc::clone(&self.board),
-            interval: self.flow.heartbeats?,
-            started,
-            known: known.clone(),
-        };
-        tasks.spawn(named("heartbeats", heartbeats.run()));
-        Some(known)
-    }
-
-    fn start_groups(&self, tasks: &mut JoinSet<&'static str>) {
-        // The embedded brokers of `demo` have no list of groups.
-        if self.flow.groups.sync && !self.embedded {
-            let sync = GroupSync {
-                flow: self.flow.clone(),
-                flows: Arc::clone(&self.flows),
-                source: self.source.clone(),
-                target: self.target.clone(),
-                board: Arc::clone(&self.board),
-                metrics: self.metrics.clone(),
-                known: BTreeMap::new(),
-                failed: None,
-            };
-            tasks.spawn(named("sync of groups", sync.run()));
-        }
-    }
-
-    /// What MirrorMaker 2's classes read.
-    fn start_compat(&self, tasks: &mut JoinSet<&'static str>) {
-        if self.flow.mm2.heartbeats {
-            let beats = compat::heartbeats(
-                self.flow.clone(),
-                Arc::clone(&self.flows),
-                self.source.clone(),
-                self.target.clone(),
-                Arc::clone(&self.board),
-            );
-            tasks.spawn(named("heartbeats for MirrorMaker 2's classes", beats));
-        }
-        if self.flow.mm2.checkpoints && !self.embedded {
-            let checkpoints = compat::Checkpoints {
-                flow: self.flow.clone(),
-                flows: Arc::clone(&self.flows),
-                source: self.source.clone(),
-                target: self.target.clone(),
-                board: Arc::clone(&self.board),
-            };
-            tasks.spawn(named(
-                "checkpoints for MirrorMaker 2's classes",
-                checkpoints.run(),
-            ));
-        }
-    }
-
     fn start_pump(
         &self,
         tasks: &mut JoinSet<&'static str>,
@@ -360,7 +230,7 @@ impl FlowRun {
                 clerk: clerk_tell,
                 storer: storer_tell,
             },
-            desk: LaneDesk::new(shared.ends.clone(), self.metrics.clone(), Arc::clone(&self.board)),
+            desk: self.desk(shared),
             view: view_tell,
             pulse: self.health.pulse(Arc::clone(&instance)),
             started: shared.started,
@@ -379,6 +249,11 @@ impl FlowRun {
             view,
             seating,
         })
+    }
+
+    fn desk(&self, shared: &Shared) -> LaneDesk {
+        let (metrics, board) = (self.metrics.clone(), Arc::clone(&self.board));
+        LaneDesk::new(shared.ends.clone(), metrics, board, Arc::clone(&shared.look))
     }
 
     fn clerk(
@@ -409,6 +284,7 @@ impl FlowRun {
                 Delivery::AtLeastOnce => None,
             },
             first_catalog: shared.first.clone(),
+            look: Arc::clone(&shared.look),
             seating,
             line,
             errands,

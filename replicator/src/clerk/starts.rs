@@ -5,6 +5,7 @@ use kuroshio_core::start::{self, Committed, Configured, Facts, LossReason, Metad
 use kuroshio_core::types::{Copies, Position, SourceOffset, TargetOffset};
 use kuroshio_wire::{Error, GroupOffset, Isolation, OffsetAt};
 
+use super::identity::Epochs;
 use super::{Bounds, Clerk, FirstStart, Outcome, loss_text};
 use crate::tail::{self, Depth, Newest};
 
@@ -32,6 +33,16 @@ impl Clerk {
         let kept = stored
             .as_ref()
             .and_then(|offset| Metadata::parse(&offset.metadata));
+        let position = stored.as_ref().map_or(0, |offset| offset.offset);
+        let judged = self
+            .judge_epochs(&pairing.source, bounds.epoch, position, bounds.log_end)
+            .await;
+        let epoch_end = match judged {
+            Ok(Epochs::Fine) => None,
+            Ok(Epochs::EndAt(end)) => Some(end),
+            Ok(Epochs::Unstable) => return Outcome::Again,
+            Err(error) => return self.failed(&error),
+        };
         loop {
             let committed = stored.as_ref().map(|offset| Committed {
                 position: Position {
@@ -40,7 +51,7 @@ impl Clerk {
                     copies: kept.as_ref().map_or(Copies::default(), |kept| kept.copies),
                 },
                 metadata: &offset.metadata,
-                epoch_end: None,
+                epoch_end,
             });
             let facts = Facts {
                 committed,

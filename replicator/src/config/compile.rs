@@ -14,7 +14,9 @@ use super::raw::{RawCluster, RawConfig, RawEnds, RawResidency};
 use super::settings::RawSettings;
 use super::values::{Alias, Pattern};
 use super::words::{Forward, Naming};
-use super::{Cluster, Config, Flow, Groups, Log, Mm2Compat, TopicConfigs, cross, later, paths, schema, walk};
+use super::{
+    Acls, Cluster, Config, Flow, Groups, Log, Mm2Compat, TopicConfigs, cross, later, paths, schema, walk,
+};
 
 /// The configuration that the tree holds; `None` (or more mistakes than before): it is not valid.
 pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
@@ -299,9 +301,14 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
         partitions: raw.partitions,
         authority: raw.authority.0,
         configs: TopicConfigs {
-            copy: raw.configs.sync,
+            sync: raw.configs.sync,
             exclude: raw.configs.exclude,
+            interval: raw.configs.interval.0,
         },
+        acls: raw.acls.sync.then_some(Acls {
+            interval: raw.acls.interval.0,
+            delete: raw.acls.delete,
+        }),
         groups: Groups {
             sync: raw.groups.sync,
             include: raw.groups.include,

@@ -44,21 +44,6 @@ const SETTINGS: &[Later] = &[
         off: Off::Word("keep"),
     },
     Later {
-        path: &["configs", "interval"],
-        feature: "comparing configs after creation",
-        off: Off::Absent,
-    },
-    Later {
-        path: &["acls", "sync"],
-        feature: "copying ACLs",
-        off: Off::False,
-    },
-    Later {
-        path: &["acls", "delete"],
-        feature: "copying ACLs",
-        off: Off::False,
-    },
-    Later {
         path: &["throttle", "bytes_per_second"],
         feature: "throttling",
         off: Off::ZeroBytes,

@@ -94,6 +94,8 @@ pub struct Flow {
     pub authority: Arc<str>,
     /// Topic configs.
     pub configs: TopicConfigs,
+    /// ACLs of topics; `None`: they are not copied.
+    pub acls: Option<Acls>,
     /// Consumer groups.
     pub groups: Groups,
     /// Compression on the target.
@@ -121,13 +123,32 @@ pub struct Mm2Compat {
     pub separator: String,
 }
 
-/// What a topic that is created takes over from the source topic.
+/// Which configs of topics follow on the target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfigs {
-    /// Whether anything is taken over beyond what is needed to hold the data.
-    pub copy: bool,
-    /// Names of configs that are never taken over.
+    /// Whether any do, beyond what is needed to hold the data of a topic that is created.
+    pub sync: bool,
+    /// Names of configs that do not.
     pub exclude: Vec<Pattern>,
+    /// Time between two comparisons.
+    pub interval: Duration,
+}
+
+impl TopicConfigs {
+    /// Whether the config of this name follows.
+    #[must_use]
+    pub fn follows(&self, name: &str) -> bool {
+        !self.exclude.iter().any(|pattern| pattern.matches(name))
+    }
+}
+
+/// How ACLs of topics follow on the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acls {
+    /// Time between two comparisons.
+    pub interval: Duration,
+    /// Whether those that the flow created are deleted once they are gone from the source.
+    pub delete: bool,
 }
 
 /// Which groups' offsets follow on the target.
@@ -149,6 +170,17 @@ impl Groups {
     pub fn selects(&self, group: &str) -> bool {
         let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(group));
         matches(&self.include) && !matches(&self.exclude)
+    }
+}
+
+impl Flow {
+    /// Whether this flow's source decides about the topic that is called `source` there and `target` on the target: its configs,
+    /// its ACLs, its end. It does unless a flow back among `flows` copies the one into the other and has the authority.
+    #[must_use]
+    pub fn rules(&self, flows: &[Self], source: &str, target: &str) -> bool {
+        let is_back = |back: &&Self| back.source == self.target && back.target == self.source;
+        let copies_back = |back: &Self| back.router.route(target).is_ok_and(|name| *name == *source);
+        self.authority == self.source || !flows.iter().find(is_back).is_some_and(copies_back)
     }
 }
 

@@ -37,6 +37,12 @@ pub(super) fn tree(keys: &Keys<'_>, prefix: &str, findings: &mut Findings) -> Tr
     );
     put(&["configs", "sync"], flag("sync.topic.configs.enabled"));
     put(
+        &["configs", "interval"],
+        seconds("sync.topic.configs.interval.seconds"),
+    );
+    put(&["acls", "sync"], flag("sync.topic.acls.enabled"));
+    put(&["acls", "interval"], seconds("sync.topic.acls.interval.seconds"));
+    put(
         &["configs", "exclude"],
         get(&["config.properties.exclude", "config.properties.blacklist"]).map(patterns),
     );
@@ -76,6 +82,7 @@ pub(super) fn mm2_defaults(defaults: &mut Tree) {
         (&["naming"][..], json!("prefix")),
         (&["replication_factor"], json!(2)),
         (&["groups", "sync"], json!(false)),
+        (&["acls", "sync"], json!(true)),
     ] {
         insert(defaults, path, value);
     }

@@ -38,6 +38,7 @@ const FLOW: &[(&str, Becomes)] = &[
     ("sync.group.offsets.enabled", Mapped),
     ("sync.group.offsets.interval.seconds", Mapped),
     ("sync.topic.configs.enabled", Mapped),
+    ("sync.topic.configs.interval.seconds", Mapped),
     ("config.properties.exclude", Mapped),
     ("config.properties.blacklist", Mapped),
     ("consumer.auto.offset.reset", Mapped),
@@ -50,11 +51,8 @@ const FLOW: &[(&str, Becomes)] = &[
         "refresh.groups.*",
         Nothing("groups are looked at every groups.interval"),
     ),
-    (
-        "sync.topic.configs.interval.seconds",
-        Nothing("a later version compares configs after creation"),
-    ),
-    ("sync.topic.acls.*", Lost("ACLs are not copied by this version")),
+    ("sync.topic.acls.enabled", Mapped),
+    ("sync.topic.acls.interval.seconds", Mapped),
     (
         "transforms*",
         Lost("records are copied unchanged; there are no transforms"),

@@ -73,7 +73,7 @@ fn what_mirror_maker_does_unasked_is_asked_for() {
         import("clusters=a,b\na.bootstrap.servers=x:1\nb.bootstrap.servers=y:1\na->b.enabled=true").unwrap();
     let flow = &parsed(&out).flows[0];
     assert_eq!(flow.router.route("orders").as_deref(), Ok("a.orders"));
-    assert!(!flow.groups.sync && flow.replication_factor == 2);
+    assert!(!flow.groups.sync && flow.acls.is_some() && flow.replication_factor == 2);
 }
 
 #[test]

@@ -193,7 +193,12 @@ fn bench() -> Bench {
             clerk,
             storer,
         },
-        desk: LaneDesk::new(ends, Arc::new(Metrics::new().unwrap()).flow("tw-jp"), board),
+        desk: LaneDesk::new(
+            ends,
+            Arc::new(Metrics::new().unwrap()).flow("tw-jp"),
+            board,
+            Arc::default(),
+        ),
         view: watch::channel(PumpView::default()).0,
         pulse: Arc::new(Health::default()).pulse(name),
         started: Instant::now(),

@@ -250,24 +250,12 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
             "defaults.on_topic_delete: deleting topics is not available in this version; remove the key or set it to keep",
         ),
         (
-            with("defaults: { configs: { interval: 60s } }"),
-            "defaults.configs.interval: comparing configs after creation is not available in this version; remove the key",
-        ),
-        (
-            with("defaults: { acls: { sync: true } }"),
-            "defaults.acls.sync: copying ACLs is not available in this version; remove the key or set it to false",
-        ),
-        (
-            with("defaults: { acls: { delete: true } }"),
-            "defaults.acls.delete: copying ACLs is not",
-        ),
-        (
             with("defaults: { throttle: { bytes_per_second: 1MiB } }"),
             "defaults.throttle.bytes_per_second: throttling is not available in this version; remove the key or set it to 0",
         ),
         (
-            SMALLEST.replace("target: tw }", "target: tw, acls: { sync: true } }"),
-            "flows[1].acls.sync: copying ACLs is not available in this version; remove the key or set it to false",
+            SMALLEST.replace("target: tw }", "target: tw, on_topic_delete: delete }"),
+            "flows[1].on_topic_delete: deleting topics is not available in this version; remove the key or set it to keep",
         ),
         (
             with("http: { admin: true }"),

@@ -56,14 +56,23 @@ impl Cluster {
             |topic: &NewTopic| 1 + usize::try_from(topic.partitions).unwrap_or(1) + topic.configs.len();
         let mut outcomes = HashMap::new();
         for part in requests(topics, records) {
-            outcomes.extend(self.create_some_topics(part).await?);
+            outcomes.extend(self.create_some_topics(part, false).await?);
         }
         Ok(outcomes)
+    }
+
+    /// Whether a topic could be created; it is not.
+    pub async fn validate_topic(&self, topic: &NewTopic) -> Result<(), Error> {
+        let mut outcomes = self.create_some_topics(std::slice::from_ref(topic), true).await?;
+        outcomes
+            .remove(&topic.name)
+            .map_or(Ok(()), |outcome| outcome.map(|_| ()))
     }
 
     async fn create_some_topics(
         &self,
         topics: &[NewTopic],
+        validate_only: bool,
     ) -> Result<HashMap<Arc<str>, Result<CreatedTopic, Error>>, Error> {
         let timeout = self.broker_timeout_ms();
         let creatable = |topic: &NewTopic| {
@@ -83,6 +92,7 @@ impl Cluster {
             CreateTopicsRequest::default()
                 .with_topics(topics)
                 .with_timeout_ms(timeout)
+                .with_validate_only(validate_only)
         };
         let moved = |answer: &CreateTopicsResponse| moved(answer.topics.iter().map(|topic| topic.error_code));
         let (answer, at) = self.ask(to_controller(), build, moved).await?;

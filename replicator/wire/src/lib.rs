@@ -7,6 +7,7 @@
 //!
 //! Brokers from Kafka 2.8 on. Calls that need a newer one say so.
 
+mod acls;
 mod admin;
 mod api;
 mod backoff;

@@ -62,14 +62,16 @@ pub(crate) fn client(config: &ClientConfig, consumer: bool, name: String) -> Res
 unsafe extern "C" {
     fn kuroshio_mended_rdkafka();
     fn kuroshio_mended_rdkafka_broker();
+    fn kuroshio_mended_rdkafka_topic();
     fn kuroshio_mended_rdkafka_txnmgr();
 }
 
 /// Refers to the mended files, so that they are linked in place of the originals.
 #[used]
-static MENDED: [unsafe extern "C" fn(); 3] = [
+static MENDED: [unsafe extern "C" fn(); 4] = [
     kuroshio_mended_rdkafka,
     kuroshio_mended_rdkafka_broker,
+    kuroshio_mended_rdkafka_topic,
     kuroshio_mended_rdkafka_txnmgr,
 ];
 
