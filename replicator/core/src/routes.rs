@@ -232,7 +232,53 @@ pub struct Router {
     exclude: Vec<Pattern>,
     /// Patterns of the residency rules that keep topics from the target.
     kept: Vec<Pattern>,
+    /// Names that flows give to copies.
+    given: Given,
     fingerprint: u64,
+}
+
+/// How copies are called: residency holds for them too, whatever they are called where the flow finds them.
+#[derive(Clone, Debug, Default)]
+struct Given {
+    /// What is put before names.
+    prefixes: BTreeSet<String>,
+    /// New names, each with the old ones.
+    renamed: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Given {
+    fn add(&mut self, settings: &RouteSettings) {
+        if let Naming::Prefix(separator) = &settings.naming {
+            let aliases = settings.aliases.iter().chain([&settings.source]);
+            self.prefixes
+                .extend(aliases.map(|alias| format!("{alias}{separator}")));
+        }
+        for (topic, name) in &settings.rename {
+            self.renamed
+                .entry(name.clone())
+                .or_default()
+                .insert(topic.clone());
+        }
+    }
+
+    /// The name, and all that the topic may have been called before.
+    fn births(&self, topic: &str) -> BTreeSet<String> {
+        let mut names = BTreeSet::from([topic.to_owned()]);
+        let mut open = vec![topic.to_owned()];
+        while let Some(name) = open.pop() {
+            let stripped = self
+                .prefixes
+                .iter()
+                .filter_map(|prefix| name.strip_prefix(prefix.as_str()));
+            let renamed = self.renamed.get(&name).into_iter().flatten().map(String::as_str);
+            for before in stripped.chain(renamed) {
+                if !before.is_empty() && names.insert(before.to_owned()) {
+                    open.push(before.to_owned());
+                }
+            }
+        }
+        names
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -270,14 +316,26 @@ impl Router {
         if !errors.is_empty() {
             return Err(errors);
         }
+        let mut given = Given::default();
+        given.add(&settings);
         let fingerprint = fingerprint::of(&settings);
         Ok(Self {
             settings,
             include,
             exclude,
             kept,
+            given,
             fingerprint,
         })
+    }
+
+    /// The same router in the company of these: what they call a topic that must stay must stay too.
+    #[must_use]
+    pub fn among(mut self, routers: &[Self]) -> Self {
+        for router in routers {
+            self.given.add(&router.settings);
+        }
+        self
     }
 
     /// The name of `topic` on the target.
@@ -294,7 +352,7 @@ impl Router {
         if let Some(owner) = owner(topic) {
             return Err(Unselected::Reserved(owner));
         }
-        if let Some(pattern) = self.births(topic).find_map(|name| matching(&self.kept, name)) {
+        if let Some(pattern) = self.kept(topic) {
             return Err(Unselected::Residency { pattern });
         }
         if matching(&self.include, topic).is_none() {
@@ -358,9 +416,13 @@ impl Router {
         })
     }
 
-    /// The name, then the names that the topic had on the clusters before: residency holds for its copies too.
-    fn births<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a str> {
-        std::iter::successors(Some(topic), |name| self.copied_from(name).map(|(_, rest)| rest))
+    /// The pattern of the residency rule that keeps the topic from the target.
+    fn kept(&self, topic: &str) -> Option<String> {
+        if self.kept.is_empty() {
+            return None;
+        }
+        let births = self.given.births(topic);
+        births.iter().find_map(|name| matching(&self.kept, name))
     }
 
     /// What is put before names on the target, if anything is.

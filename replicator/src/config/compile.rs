@@ -63,6 +63,10 @@ pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
         },
         mistakes,
     );
+    let routers: Vec<Router> = placed.iter().map(|placed| placed.flow.router.clone()).collect();
+    for placed in &mut placed {
+        placed.flow.router = placed.flow.router.clone().among(&routers);
+    }
     cross::settle_authority(&mut placed, &defaults, mistakes);
     paths::refuse_double_paths(&placed, &defaults, mistakes);
     mistakes.once();

@@ -224,6 +224,30 @@ fn residency_goes_before_everything_and_holds_for_copies() {
         ..settings()
     };
     assert_routes(rule(&["tw"], renamed), &[("pii.a", kept)]);
+    // What other flows call it, one after the other: tw -> jp renames, jp -> us puts a prefix.
+    let onwards = RouteSettings {
+        source: "us".into(),
+        target: "eu".into(),
+        relay: true,
+        ..settings()
+    };
+    let others = [
+        RouteSettings {
+            rename: rename(&[("pii.a", "a"), ("b", "a")]),
+            ..settings()
+        },
+        RouteSettings {
+            source: "jp".into(),
+            target: "us".into(),
+            ..prefixed()
+        },
+    ];
+    let alone = router(rule(&["tw", "jp", "us"], onwards));
+    assert!(alone.route("jp.a").is_ok());
+    let among = alone.among(&others.map(router));
+    assert_eq!(among.route("jp.a").unwrap_err().to_string(), kept);
+    assert_eq!(among.route("jp.pii.b").unwrap_err().to_string(), kept);
+    assert!(among.route("jp.b").is_ok());
 }
 
 #[test]
