@@ -326,6 +326,16 @@ impl Kuroshio {
         Ok(sum(&body, name, labels))
     }
 
+    /// How many lines of its log contain `text`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn logged(&self, text: &str) -> Result<usize> {
+        let log = fs::read(self.dir.path().join("stderr"))?;
+        let log = String::from_utf8_lossy(&log);
+        Ok(log.lines().filter(|line| line.contains(text)).count())
+    }
+
     /// The end of what the process wrote, for people.
     #[must_use]
     pub fn log_tail(&self) -> String {

@@ -1,4 +1,4 @@
-//! Compiles `src/native/*.c` with the headers of the very librdkafka that is linked, and four of its own files mended.
+//! Compiles `src/native/*.c` with the headers of the very librdkafka that is linked, and five of its own files mended.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -101,10 +101,25 @@ const RECREATED: Mend = Mend {
     )],
 };
 
+/// librdkafka fills batches up to `batch.size` and `message.max.bytes`, whatever the topic takes: a topic with a smaller `max.message.bytes`
+/// refused batches of records each of which it would have taken. The topic's own limit is what `topic.c` puts there.
+const LARGE_BATCH: Mend = Mend {
+    name: "rdkafka_msgset_writer",
+    changes: &[(
+        "                   (size_t)msetw->msetw_rkb->rkb_rk->rk_conf.batch_size);\n",
+        "                   (size_t)msetw->msetw_rkb->rkb_rk->rk_conf.batch_size);
+        size_t topic_size =
+            (size_t)rktp->rktp_rkt->rkt_conf.consume_callback_max_msgs;
+        if (topic_size > 0 && topic_size < max_msg_size)
+                max_msg_size = topic_size;\n",
+    )],
+};
+
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/native/headers.c");
     println!("cargo:rerun-if-changed=src/native/fetch.c");
+    println!("cargo:rerun-if-changed=src/native/topic.c");
     // Told by rdkafka-sys: where it built librdkafka, with its sources and its configuration.
     let root = env::var_os("DEP_RDKAFKA_ROOT")
         .ok_or("rdkafka-sys tells of no librdkafka that it built: its feature dynamic-linking will not do")?;
@@ -113,10 +128,12 @@ fn main() -> Result<(), String> {
         .includes(libraries(Path::new(&root))?)
         .file("src/native/headers.c")
         .file("src/native/fetch.c")
+        .file("src/native/topic.c")
         .file(mended(&sources, &BUSY_WAIT)?)
         .file(mended(&sources, &CONCURRENT)?)
         .file(mended(&sources, &NOBODY_LEFT)?)
         .file(mended(&sources, &RECREATED)?)
+        .file(mended(&sources, &LARGE_BATCH)?)
         .include(&sources)
         .define("_GNU_SOURCE", None)
         .opt_level(2) // as librdkafka builds itself

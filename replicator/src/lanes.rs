@@ -44,6 +44,29 @@ impl FlowEnds {
         }
     }
 
+    /// What the engine needs to know of a lane.
+    ///
+    /// # Errors
+    /// A name that cannot stand in a tag.
+    pub fn spec(&self, lane: Lane, pairing: &Pairing, start: Position) -> Result<LaneSpec, GuardError> {
+        let guard = Guard::new(
+            &self.source,
+            &pairing.source.topic,
+            pairing.source.partition,
+            &self.target,
+            &pairing.target_topic,
+            self.forward,
+        )?;
+        Ok(LaneSpec {
+            lane,
+            source: pairing.source.clone(),
+            target_topic: Arc::clone(&pairing.target_topic),
+            start,
+            guard: Arc::new(guard),
+            form: pairing.form,
+        })
+    }
+
     /// A position as it is stored in a group.
     #[must_use]
     pub fn stored(&self, pairing: &Pairing, position: &Position) -> GroupOffset {
@@ -188,7 +211,7 @@ impl LaneDesk {
         }
     }
 
-    /// What the engine needs to know of a lane.
+    /// What the engine needs to know of a lane; from now on what it tells of it is counted.
     ///
     /// # Errors
     /// A name that cannot stand in a tag.
@@ -206,22 +229,7 @@ impl LaneDesk {
                 whereabouts: Whereabouts::default(),
             },
         );
-        let guard = Guard::new(
-            &self.ends.source,
-            &pairing.source.topic,
-            pairing.source.partition,
-            &self.ends.target,
-            &pairing.target_topic,
-            self.ends.forward,
-        )?;
-        Ok(LaneSpec {
-            lane,
-            source: pairing.source.clone(),
-            target_topic: Arc::clone(&pairing.target_topic),
-            start,
-            guard: Arc::new(guard),
-            codec: pairing.codec,
-        })
+        self.ends.spec(lane, pairing, start)
     }
 
     /// The flow's name.
@@ -361,7 +369,7 @@ impl LaneDesk {
 
 #[cfg(test)]
 mod tests {
-    use kuroshio_core::engine::Codec;
+    use kuroshio_core::engine::{BatchForm, Codec};
     use kuroshio_core::types::TargetOffset;
 
     use super::*;
@@ -385,7 +393,7 @@ mod tests {
             source: TopicPartition::new("t", 0),
             topic_id: [1; 16],
             target_topic: "t".into(),
-            codec: Codec::None,
+            form: BatchForm::of(Codec::None),
         };
         let start = Position {
             offset: SourceOffset(10),

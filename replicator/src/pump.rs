@@ -19,6 +19,7 @@ use batches::Batches;
 pub use parts::{Errands, News, OpenErrand, PumpError, PumpParts, StoreErrand};
 
 use crate::metrics::Outcome;
+use crate::trial::TrialErrand;
 
 /// Longest wait in the engine: the liveness probe reads how long ago the loop came round.
 const LOOP: Duration = Duration::from_millis(500);
@@ -141,6 +142,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 News::Opened(lane, start) => self.flow.opened(now, lane, &start),
                 News::OpenFailed(lane, why) => self.flow.open_failed(now, lane, why),
                 News::OpenStale(lane) => self.flow.open_stale(now, lane),
+                News::Tried(lane, outcome) => self.flow.tried(now, lane, outcome),
                 News::Stored(positions) => {
                     self.batches.stored(positions.len());
                     self.flow.stored(now, positions);
@@ -173,6 +175,20 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             Order::Open { lanes, membership } => {
                 self.parts
                     .ask("clerk", &self.parts.errands.clerk, (lanes, membership))?;
+            }
+            Order::Try {
+                lane,
+                pairing,
+                start,
+                refused,
+            } => {
+                let errand = TrialErrand {
+                    lane,
+                    pairing,
+                    start,
+                    refused,
+                };
+                self.parts.ask("trials", &self.parts.errands.trials, errand)?;
             }
             Order::Store {
                 membership,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kuroshio_core::configs::at_creation;
-use kuroshio_core::engine::Codec;
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::routes::RoutePlan;
 use kuroshio_core::slots::{SLOT_COUNT, slot_of};
@@ -15,9 +14,9 @@ use tokio::sync::{Notify, watch};
 use tracing::Instrument;
 
 use crate::board::FlowBoard;
-use crate::codecs::Codecs;
 use crate::config::{self, Partitions};
 use crate::configs::configs;
+use crate::forms::Forms;
 use crate::spans;
 
 /// Shortest time between two looks.
@@ -33,8 +32,8 @@ pub struct Discovery {
     pub source: Cluster,
     /// The target.
     pub target: Cluster,
-    /// How batches are compressed.
-    pub codecs: Codecs,
+    /// How batches are written.
+    pub forms: Forms,
     /// Errors for people.
     pub board: Arc<FlowBoard>,
     /// The partitions to copy.
@@ -262,18 +261,21 @@ impl Discovery {
         topics: &BTreeMap<Arc<str>, TopicMetadata>,
         there: &HashMap<Arc<str>, i32>,
     ) {
-        let wanted: Vec<&TopicMetadata> = plan
+        let wanted: Vec<(&TopicMetadata, &Arc<str>)> = plan
             .routes
-            .keys()
-            .filter_map(|source| topics.get(source))
+            .iter()
+            .filter(|(_, target)| there.contains_key(*target))
+            .filter_map(|(source, target)| Some((topics.get(source)?, target)))
             .collect();
-        let codecs = self.codecs.of(&self.source, &wanted, &self.board).await;
+        let ends = (&self.source, &self.target);
+        let forms = self.forms.of(ends, &wanted, &self.board).await;
         let mut pairings = Vec::new();
         for (source, target) in &plan.routes {
-            let (Some(topic), Some(count)) = (topics.get(source), there.get(target)) else {
+            let (Some(topic), Some(count), Some(form)) =
+                (topics.get(source), there.get(target), forms.get(source))
+            else {
                 continue;
             };
-            let codec = codecs.get(source).copied().unwrap_or(Codec::Lz4);
             pairings.extend(
                 topic
                     .partitions
@@ -283,7 +285,7 @@ impl Discovery {
                         source: TopicPartition::new(Arc::clone(source), p.partition),
                         topic_id: topic.id.map_or([0; 16], |id| id.0),
                         target_topic: Arc::clone(target),
-                        codec,
+                        form: *form,
                     }),
             );
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
+use kuroshio_core::engine::{BatchForm, Codec, Commit, Ended, Engine, EngineError, Fact, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Copies, Lane, Membership, Position, SourceOffset, TopicPartition};
 use kuroshio_integration::{Cluster as Kafka, Ledger, Load, pair};
@@ -50,7 +50,7 @@ pub(crate) fn spec(lane: u32, from: &str, to: &str, topic: &str, start: i64) -> 
         target_topic: topic.into(),
         start: at(start),
         guard: Arc::new(Guard::new(from, topic, 0, to, topic, Forward::Local)?),
-        codec: Codec::Lz4,
+        form: BatchForm::of(Codec::Lz4),
     })
 }
 

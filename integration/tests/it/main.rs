@@ -30,6 +30,7 @@ mod loss;
 mod memory;
 mod observed;
 mod protocol;
+mod quarantine;
 mod regions;
 mod scenarios;
 mod takeover;

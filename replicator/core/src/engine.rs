@@ -23,8 +23,31 @@ pub struct LaneSpec {
     pub start: Position,
     /// Judges every record and writes its tag.
     pub guard: Arc<Guard>,
-    /// How batches for this topic are compressed on the target. Equal for all lanes of a topic.
+    /// How batches for this topic are written on the target. Lanes of a topic that say otherwise follow the last one attached.
+    pub form: BatchForm,
+}
+
+/// How an engine writes the batches of a target topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BatchForm {
+    /// Compression.
     pub codec: Codec,
+    /// Most bytes of a batch before it is compressed, at most [`BatchForm::LARGEST`]; a larger record goes by itself.
+    pub limit: u32,
+}
+
+impl BatchForm {
+    /// Batches grow no larger than this (Kafka's own `max.message.bytes` is a little more).
+    pub const LARGEST: u32 = 1_000_000;
+
+    /// Batches with this compression, as large as they may be.
+    #[must_use]
+    pub const fn of(codec: Codec) -> Self {
+        Self {
+            codec,
+            limit: Self::LARGEST,
+        }
+    }
 }
 
 /// Compression of the batches that an engine writes.

@@ -2,12 +2,15 @@
 //! `residency`).
 
 mod fingerprint;
+mod given;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use regex::Regex;
+
+use given::Given;
 
 /// The topic on the source into which Kuroshio writes its heartbeats.
 pub const HEARTBEATS: &str = "kuroshio.heartbeats";
@@ -235,50 +238,6 @@ pub struct Router {
     /// Names that flows give to copies.
     given: Given,
     fingerprint: u64,
-}
-
-/// How copies are called: residency holds for them too, whatever they are called where the flow finds them.
-#[derive(Clone, Debug, Default)]
-struct Given {
-    /// What is put before names.
-    prefixes: BTreeSet<String>,
-    /// New names, each with the old ones.
-    renamed: BTreeMap<String, BTreeSet<String>>,
-}
-
-impl Given {
-    fn add(&mut self, settings: &RouteSettings) {
-        if let Naming::Prefix(separator) = &settings.naming {
-            let aliases = settings.aliases.iter().chain([&settings.source]);
-            self.prefixes
-                .extend(aliases.map(|alias| format!("{alias}{separator}")));
-        }
-        for (topic, name) in &settings.rename {
-            self.renamed
-                .entry(name.clone())
-                .or_default()
-                .insert(topic.clone());
-        }
-    }
-
-    /// The name, and all that the topic may have been called before.
-    fn births(&self, topic: &str) -> BTreeSet<String> {
-        let mut names = BTreeSet::from([topic.to_owned()]);
-        let mut open = vec![topic.to_owned()];
-        while let Some(name) = open.pop() {
-            let stripped = self
-                .prefixes
-                .iter()
-                .filter_map(|prefix| name.strip_prefix(prefix.as_str()));
-            let renamed = self.renamed.get(&name).into_iter().flatten().map(String::as_str);
-            for before in stripped.chain(renamed) {
-                if !before.is_empty() && names.insert(before.to_owned()) {
-                    open.push(before.to_owned());
-                }
-            }
-        }
-        names
-    }
 }
 
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
+use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
 use kuroshio_core::types::Lane;
 
 use crate::faults;
@@ -33,7 +33,7 @@ pub struct Librdkafka {
     // of these, read the values of the messages in `in_flight`.
     _wakes: Vec<Wakes>,
     pub(crate) lanes: Lanes,
-    targets: HashMap<Arc<str>, (Codec, Arc<Topic>)>,
+    targets: HashMap<Arc<str>, Arc<Topic>>,
     /// Partitions of target topics that the producer has heard of.
     widths: Widths,
     pub(crate) deliveries: Arc<Queue>,
@@ -161,7 +161,7 @@ impl Librdkafka {
         let source = match self.sources.get(&spec.source.topic) {
             Some(topic) => Arc::clone(topic),
             None => {
-                let topic = Topic::new(&self.consumer, &spec.source.topic, &[])
+                let topic = Topic::new(&self.consumer, &spec.source.topic)
                     .map_err(|why| failed(&self.settings.source.alias, why))?;
                 let topic = Arc::new(topic);
                 self.sources
@@ -169,29 +169,25 @@ impl Librdkafka {
                 topic
             }
         };
-        if let Some((codec, topic)) = self.targets.get(&spec.target_topic) {
-            if *codec != spec.codec {
-                let topic = &*spec.target_topic;
-                tracing::info!(topic, "its compression changes when the engine is built anew");
+        let target = match self.targets.get(&spec.target_topic) {
+            Some(topic) => Arc::clone(topic),
+            None => {
+                let topic = Topic::new(&self.producer, &spec.target_topic)
+                    .map_err(|why| failed(&self.settings.target.alias, why))?;
+                let topic = Arc::new(topic);
+                self.targets
+                    .insert(Arc::clone(&spec.target_topic), Arc::clone(&topic));
+                topic
             }
-            return Ok((source, Arc::clone(topic)));
-        }
-        let topic = Topic::new(
-            &self.producer,
-            &spec.target_topic,
-            properties::compression(spec.codec),
-        )
-        .map_err(|why| failed(&self.settings.target.alias, why))?;
-        let topic = Arc::new(topic);
-        self.targets
-            .insert(Arc::clone(&spec.target_topic), (spec.codec, Arc::clone(&topic)));
-        Ok((source, topic))
+        };
+        target.form(spec.form);
+        Ok((source, target))
     }
 
     /// Takes topics out of the clients' care that no lane uses: they would be asked for for ever.
     fn forget_topics(&mut self) {
         self.sources.retain(|_, topic| Arc::strong_count(topic) > 1);
-        self.targets.retain(|_, (_, topic)| Arc::strong_count(topic) > 1);
+        self.targets.retain(|_, topic| Arc::strong_count(topic) > 1);
     }
 
     pub(crate) fn reading_failed(&self, doing: &str, failure: &Failure) -> EngineError {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kuroshio_core::engine::{Codec, Engine, Fact, LaneSpec};
+use kuroshio_core::engine::{BatchForm, Codec, Engine, Fact, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TopicPartition};
 use rdkafka::ClientConfig;
@@ -91,7 +91,7 @@ fn spec(lane: u32, topic: &str, partition: i32, start: i64) -> LaneSpec {
         target_topic: topic.into(),
         start: at(start),
         guard: Arc::new(guard),
-        codec: Codec::Lz4,
+        form: BatchForm::of(Codec::Lz4),
     }
 }
 
@@ -128,7 +128,7 @@ fn write(cluster: &EmbeddedCluster, topic: &str, partition: i32, records: &[Raw]
         .set("queue.buffering.max.messages", "0")
         .set("linger.ms", "2");
     let producer = native::client(&config, false, "test".to_owned()).unwrap();
-    let handle = native::Topic::new(&producer, topic, &[]).unwrap();
+    let handle = native::Topic::new(&producer, topic).unwrap();
     for record in records {
         produce_copy(&producer, &handle, partition, record);
     }

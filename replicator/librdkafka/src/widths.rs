@@ -40,7 +40,7 @@ impl Widths {
 
 #[cfg(test)]
 mod tests {
-    use kuroshio_core::engine::Codec;
+    use kuroshio_core::engine::{BatchForm, Codec};
     use kuroshio_core::origin::{Forward, Guard};
     use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TopicPartition};
 
@@ -58,7 +58,7 @@ mod tests {
                 copies: Copies::default(),
             },
             guard: Arc::new(guard),
-            codec: Codec::None,
+            form: BatchForm::of(Codec::None),
         }
     }
 

@@ -26,7 +26,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{
     Encodable, HeaderVersion, Request, StrBytes, decode_request_header_from_buffer,
 };
-use kuroshio_core::engine::{Codec, Engine, LaneSpec};
+use kuroshio_core::engine::{BatchForm, Codec, Engine, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TopicPartition};
 use kuroshio_librdkafka::embedded::EmbeddedCluster;
@@ -137,7 +137,7 @@ fn lane() -> LaneSpec {
             copies: Copies::default(),
         },
         guard: Arc::new(guard),
-        codec: Codec::Lz4,
+        form: BatchForm::of(Codec::Lz4),
     }
 }
 

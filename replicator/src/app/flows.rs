@@ -22,9 +22,10 @@ use crate::lanes::{FlowEnds, LaneDesk, PumpView};
 use crate::line::{PumpLine, WakeSlot};
 use crate::member::{Member, Seating};
 use crate::metrics::FlowMetrics;
-use crate::pump::{Errands, News, PumpError, PumpParts};
+use crate::pump::{Errands, News, PumpError, PumpParts, StoreErrand};
 use crate::status::Health;
 use crate::storer;
+use crate::trial::{TrialErrand, Trials};
 
 /// A dead process's transaction blocks readers for so long at most; shorter than that of any pause a broker
 /// makes in a rolling restart would abort work for nothing.
@@ -182,7 +183,6 @@ impl FlowRun {
         let line = PumpLine::new(news_tell, wake.clone());
         let (member_tell, member_orders) = mpsc::channel(1);
         let (clerk_tell, clerk_errands) = mpsc::channel(1);
-        let (storer_tell, storer_errands) = mpsc::channel(1);
         let (seating_tell, seating) = watch::channel(None);
         let (view_tell, view) = watch::channel(PumpView::default());
         self.board.pump(view.clone());
@@ -212,23 +212,19 @@ impl FlowRun {
             self.clerk(shared, &instance, line.clone(), clerk_errands, seating.clone())
                 .run(),
         ));
-        let storing = storer::store(
-            shared.ends.clone(),
-            self.target.clone(),
-            line.clone(),
-            storer_errands,
-        );
-        tasks.spawn(named("storer", storing));
+        let storer = self.start_storer(tasks, shared, line.clone());
+        let trials = self.start_trials(shared, &instance, line.clone())?;
 
         let parts = PumpParts {
             name: Arc::clone(&instance),
             settings: self.flow_settings(),
-            build: self.engine(&instance, wake),
+            build: self.engine(self.engine_settings(&instance), wake),
             news,
             errands: Errands {
                 member: member_tell,
                 clerk: clerk_tell,
-                storer: storer_tell,
+                trials,
+                storer,
             },
             desk: self.desk(shared),
             view: view_tell,
@@ -249,6 +245,41 @@ impl FlowRun {
             view,
             seating,
         })
+    }
+
+    fn start_storer(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        shared: &Shared,
+        line: PumpLine,
+    ) -> mpsc::Sender<StoreErrand> {
+        let (tell, errands) = mpsc::channel(1);
+        let storing = storer::store(shared.ends.clone(), self.target.clone(), line, errands);
+        tasks.spawn(named("storer", storing));
+        tell
+    }
+
+    fn start_trials(
+        &self,
+        shared: &Shared,
+        pump: &Arc<str>,
+        line: PumpLine,
+    ) -> Result<mpsc::Sender<TrialErrand>, FlowError> {
+        let (tell, errands) = mpsc::channel(1);
+        let trials = Trials {
+            ends: shared.ends.clone(),
+            pump: Arc::clone(pump),
+            build: self.engine(self.trial_settings(pump), WakeSlot::default()),
+            errands,
+            line,
+        };
+        // It ends with its pump.
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new().name("trials".to_owned());
+        thread
+            .spawn(move || runtime.block_on(trials.run()))
+            .map_err(FlowError::Thread)?;
+        Ok(tell)
     }
 
     fn desk(&self, shared: &Shared) -> LaneDesk {
@@ -308,14 +339,10 @@ impl FlowRun {
         }
     }
 
-    /// Builds the engine of a pump, as often as it is asked.
-    fn engine(
-        &self,
-        instance: &Arc<str>,
-        wake: WakeSlot,
-    ) -> impl FnMut() -> Result<Librdkafka, kuroshio_core::engine::EngineError> + Send + use<> {
+    /// Of a pump's engine.
+    fn engine_settings(&self, instance: &Arc<str>) -> Settings {
         let [source, target] = self.clients.clone();
-        let settings = Settings {
+        Settings {
             flow: Arc::clone(&self.flow.name),
             source,
             target,
@@ -328,7 +355,27 @@ impl FlowRun {
             },
             memory_bytes: self.pump_memory(),
             rack: self.rack.as_ref().map(ToString::to_string),
-        };
+        }
+    }
+
+    /// Of the engine that tries what a pump's was refused; in `at_least_once`, too, nothing of it is to count.
+    fn trial_settings(&self, instance: &Arc<str>) -> Settings {
+        Settings {
+            delivery: kuroshio_librdkafka::Delivery::ExactlyOnce {
+                transactional_id: format!("{instance}.trial").into(),
+                transaction_timeout: TRANSACTION_TIMEOUT,
+            },
+            memory_bytes: kuroshio_librdkafka::MEMORY_MIN,
+            ..self.engine_settings(instance)
+        }
+    }
+
+    /// Builds an engine, as often as it is asked.
+    fn engine(
+        &self,
+        settings: Settings,
+        wake: WakeSlot,
+    ) -> impl FnMut() -> Result<Librdkafka, kuroshio_core::engine::EngineError> + Send + use<> {
         move || {
             let engine = Librdkafka::new(settings.clone())?;
             let waker = engine.waker();

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lanes::{LaneDesk, PumpView};
 use crate::status::Pulse;
+use crate::trial::TrialErrand;
 
 /// What the slow tasks tell a pump.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub enum News {
     OpenFailed(Lane, Quarantine),
     /// See [`kuroshio_core::flow::Flow::open_stale`].
     OpenStale(Lane),
+    /// See [`kuroshio_core::flow::Flow::tried`].
+    Tried(Lane, Result<(), Quarantine>),
     /// See [`kuroshio_core::flow::Flow::stored`].
     Stored(Vec<(Lane, Position)>),
     /// Something that must not go on, in words.
@@ -127,6 +130,8 @@ pub struct Errands {
     pub member: mpsc::Sender<Option<Claims>>,
     /// To the clerk, which opens lanes.
     pub clerk: mpsc::Sender<OpenErrand>,
+    /// To whoever tries refused records apart.
+    pub trials: mpsc::Sender<TrialErrand>,
     /// To the storer.
     pub storer: mpsc::Sender<StoreErrand>,
 }

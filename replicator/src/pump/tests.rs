@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use kuroshio_core::engine::{
-    Codec, Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec, PlacedRun, ReadRun,
+    BatchForm, Codec, Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec, PlacedRun, ReadRun,
 };
 use kuroshio_core::flow::{Assigned, Delivery, FlowSettings, Pairing};
 use kuroshio_core::origin::Forward;
@@ -160,6 +160,7 @@ fn bench() -> Bench {
     let (news, news_heard) = mpsc::channel(64);
     let (member, joins) = mpsc::channel(1);
     let (clerk, opens) = mpsc::channel(1);
+    let (trials, _) = mpsc::channel(1);
     let (storer, stores) = mpsc::channel(1);
     let name: Arc<str> = "kuroshio.tw-jp.test.0".into();
     let board = Arc::new(FlowBoard::new(FlowStatus::default()));
@@ -191,6 +192,7 @@ fn bench() -> Bench {
         errands: Errands {
             member,
             clerk,
+            trials,
             storer,
         },
         desk: LaneDesk::new(
@@ -288,7 +290,7 @@ impl Bench {
             source: TopicPartition::new("orders", partition),
             topic_id: [7; 16],
             target_topic: "orders".into(),
-            codec: Codec::None,
+            form: BatchForm::of(Codec::None),
         };
         self.tell(News::Catalog((0..partitions).map(pairing).collect()));
     }

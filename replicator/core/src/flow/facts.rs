@@ -3,7 +3,7 @@
 use super::lane::{Exit, LaneState, Phase};
 use super::orders::{Assigned, Delivery, Order, Pairing, Quarantine};
 use super::{Batch, Flow, Seat};
-use crate::engine::{Ended, Fact, PlacedRun, ReadRun, RefusalKind};
+use crate::engine::{Ended, Fact, PlacedRun, ReadRun, Refusal, RefusalKind};
 use crate::slots::slot_of;
 use crate::types::{Lane, Position, Time};
 
@@ -121,18 +121,27 @@ impl Flow {
         self.advance(now);
     }
 
+    /// A refused lane was tried: the target takes its records now, or still does not.
+    pub fn tried(&mut self, now: Time, lane: Lane, outcome: Result<(), Quarantine>) {
+        self.trying = false;
+        if let Some(state) = self.lanes.get_mut(&lane)
+            && matches!(state.phase, Phase::Quarantined { trial: true, .. })
+        {
+            match outcome {
+                Ok(()) => (state.phase, state.refused) = (Phase::New, None),
+                Err(why) => state.quarantine(now, why),
+            }
+        }
+        self.restless = true;
+        self.advance(now);
+    }
+
     /// Something that the engine tells. What follows from it is ordered at the next `tick` or `caught_up`.
     pub fn engine(&mut self, now: Time, fact: &Fact) {
         match fact {
             Fact::Read(run) => self.read(now, run),
             Fact::Placed(run) => self.placed(run),
-            Fact::Refused { lane, why, .. } => {
-                let why = Quarantine {
-                    reason: refusal_label(why.kind),
-                    text: why.text.clone(),
-                };
-                self.leave(*lane, Exit::Refused(why));
-            }
+            Fact::Refused { lane, at, why } => self.leave(*lane, Exit::Refused(*at, refusal(why))),
             Fact::OutOfRange { lane, .. } => self.leave(*lane, Exit::Reopen),
             Fact::Unreadable { lane, why } => {
                 self.leave(
@@ -203,8 +212,12 @@ impl Flow {
             hurry: self.stopping,
             ..Batch::default()
         };
-        self.orders
-            .retain(|order| matches!(order, Order::Join { .. } | Order::Store { .. }));
+        self.orders.retain(|order| {
+            matches!(
+                order,
+                Order::Join { .. } | Order::Try { .. } | Order::Store { .. }
+            )
+        });
         let attached = self
             .lanes
             .iter()
@@ -287,7 +300,7 @@ impl Flow {
 
     fn leave(&mut self, lane: Lane, exit: Exit) {
         if let Some(state) = self.lanes.get_mut(&lane).filter(|s| s.phase == Phase::Leaving)
-            && matches!(exit, Exit::Refused(_))
+            && matches!(exit, Exit::Refused(..))
         {
             // Nothing more of it is placed: whoever waits for that would wait for ever.
             state.take_back();
@@ -295,11 +308,20 @@ impl Flow {
         }
         if let Some(state) = self.lanes.get_mut(&lane).filter(|s| s.phase == Phase::Running) {
             // What was refused must not be committed, whatever else is said of the lane.
-            if !matches!(state.exit, Some(Exit::Refused(_))) {
+            if !matches!(state.exit, Some(Exit::Refused(..))) {
                 state.exit = Some(exit);
             }
             self.restless = true;
         }
+    }
+}
+
+/// The quarantine of a lane of which the target refused a record.
+#[must_use]
+pub fn refusal(why: &Refusal) -> Quarantine {
+    Quarantine {
+        reason: refusal_label(why.kind),
+        text: why.text.clone(),
     }
 }
 

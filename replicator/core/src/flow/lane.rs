@@ -27,6 +27,8 @@ pub enum Phase {
         why: Quarantine,
         /// When it is tried again.
         retry_at: Time,
+        /// It is being tried apart from the others.
+        trial: bool,
     },
 }
 
@@ -46,6 +48,8 @@ pub struct LaneState {
     pub(super) copies: Copies,
     /// To be detached and opened again (or dropped) as soon as no transaction holds records of it.
     pub(super) exit: Option<Exit>,
+    /// The record for which it is in quarantine, if it is for one that the target refused.
+    pub(super) refused: Option<SourceOffset>,
     failures: u32,
 }
 
@@ -56,8 +60,8 @@ pub(super) enum Exit {
     Dropped,
     /// Its position does not exist at the source.
     Reopen,
-    /// The target refused a record of it: what is open must not be committed.
-    Refused(Quarantine),
+    /// The target refused the record of it at this offset: what is open must not be committed.
+    Refused(SourceOffset, Quarantine),
     /// The source will not let us read it: what was read of it counts.
     Unreadable(Quarantine),
 }
@@ -73,6 +77,7 @@ impl LaneState {
             leader_epoch: None,
             copies: Copies::default(),
             exit: None,
+            refused: None,
             failures: 0,
         }
     }
@@ -116,6 +121,7 @@ impl LaneState {
         self.committed = Some(start.clone());
         self.phase = Phase::Running;
         self.exit = None;
+        self.refused = None;
     }
 
     /// Copies lie up to here.
@@ -139,6 +145,7 @@ impl LaneState {
         self.phase = Phase::Quarantined {
             why,
             retry_at: now + wait,
+            trial: false,
         };
         self.exit = None;
     }

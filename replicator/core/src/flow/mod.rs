@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::slots::{SLOT_COUNT, Slot};
 use crate::types::{Lane, Membership, SourceOffset, Time, TopicPartition};
 
-pub use facts::refusal_label;
+pub use facts::{refusal, refusal_label};
 pub use lane::{LaneState, Phase};
 pub use orders::{Assigned, Delivery, FlowSettings, Order, Pairing, Quarantine};
 
@@ -48,6 +48,8 @@ pub struct Flow {
     /// There may be lanes that nobody opens yet.
     unopened: bool,
     retry_at: Option<Time>,
+    /// A lane is being tried.
+    trying: bool,
     stopping: bool,
     halted: bool,
     orders: VecDeque<Order>,
@@ -112,6 +114,7 @@ impl Flow {
             restless: true,
             unopened: false,
             retry_at: None,
+            trying: false,
             stopping: false,
             halted: false,
             orders: VecDeque::new(),

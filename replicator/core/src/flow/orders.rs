@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::Codec;
+use crate::engine::BatchForm;
 use crate::slots::{Claims, Slot};
-use crate::types::{Lane, Membership, Position, TopicPartition};
+use crate::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
 
 /// What fixes a flow's behaviour for its life.
 #[derive(Clone, Debug)]
@@ -40,8 +40,8 @@ pub struct Pairing {
     pub topic_id: [u8; 16],
     /// Target topic; the partition number is the source's.
     pub target_topic: Arc<str>,
-    /// How its batches are compressed on the target.
-    pub codec: Codec,
+    /// How its batches are written on the target.
+    pub form: BatchForm,
 }
 
 impl Pairing {
@@ -84,6 +84,18 @@ pub enum Order {
         /// Fences the commit of the start.
         membership: Membership,
     },
+    /// *Later*: see whether the target takes a lane's records up to and with this one now, without leaving anything there; answers
+    /// `tried`, and is not given again before that.
+    Try {
+        /// The lane; it goes on under another number.
+        lane: Lane,
+        /// What it binds.
+        pairing: Pairing,
+        /// Where it would go on.
+        start: Position,
+        /// The record that was refused.
+        refused: SourceOffset,
+    },
     /// Begin to read lanes.
     Attach(Vec<(Lane, Pairing, Position)>),
     /// Stop reading lanes.
@@ -116,7 +128,9 @@ impl Order {
     pub fn is_for_engine(&self) -> bool {
         match self {
             Self::Attach(_) | Self::Detach(_) | Self::Begin | Self::Commit { .. } | Self::Abort => true,
-            Self::Join { .. } | Self::Open { .. } | Self::Store { .. } | Self::Halt(_) => false,
+            Self::Join { .. } | Self::Open { .. } | Self::Try { .. } | Self::Store { .. } | Self::Halt(_) => {
+                false
+            }
         }
     }
 }

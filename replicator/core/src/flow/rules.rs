@@ -168,7 +168,7 @@ impl Flow {
                 detached.push(lane);
             }
             // After a refusal nothing more of it is placed: nothing is waited for.
-            let refused = matches!(state.exit, Some(Exit::Refused(_)));
+            let refused = matches!(state.exit, Some(Exit::Refused(..)));
             let in_flight = state.window.in_flight() > 0 && !refused;
             let exit = if stays {
                 state.exit.take()
@@ -180,7 +180,12 @@ impl Flow {
                     state.phase = Phase::New;
                     self.renumber(lane);
                 }
-                Some(Exit::Refused(why) | Exit::Unreadable(why)) => {
+                Some(Exit::Refused(at, why)) => {
+                    state.refused = Some(at);
+                    state.quarantine(now, why);
+                    self.renumber(lane);
+                }
+                Some(Exit::Unreadable(why)) => {
                     state.quarantine(now, why);
                     self.renumber(lane);
                 }
@@ -237,12 +242,35 @@ impl Flow {
             self.by_source.insert(pairing.source.clone(), lane);
             self.lanes.insert(lane, LaneState::new(pairing, slot));
         }
-        for state in self.lanes.values_mut() {
-            if matches!(&state.phase, Phase::Quarantined { retry_at, .. } if *retry_at <= now) {
-                state.phase = Phase::New;
+        self.release(now);
+        self.unopened = true;
+    }
+
+    /// Quarantined lanes whose time has come. One whose record was refused would take the transaction of all others with it, or without
+    /// transactions the whole engine, if it is refused again: it is tried by itself first, one after the other.
+    fn release(&mut self, now: Time) {
+        for (lane, state) in &mut self.lanes {
+            let Phase::Quarantined { retry_at, trial, .. } = &mut state.phase else {
+                continue;
+            };
+            if *trial || *retry_at > now {
+                continue;
+            }
+            match (state.refused, &state.committed) {
+                (Some(refused), Some(start)) => {
+                    if !self.trying {
+                        (self.trying, *trial) = (true, true);
+                        self.orders.push_back(Order::Try {
+                            lane: *lane,
+                            pairing: state.pairing.clone(),
+                            start: start.clone(),
+                            refused,
+                        });
+                    }
+                }
+                _ => state.phase = Phase::New,
             }
         }
-        self.unopened = true;
     }
 
     /// The lanes to open, as they are wanted at the moment at which somebody can open them.
@@ -336,8 +364,10 @@ impl Flow {
     }
 
     fn earliest_retry(&self) -> Option<Time> {
+        // While one is tried the others that were refused wait for its end, not for a time.
+        let waits = |state: &LaneState| self.trying && state.refused.is_some();
         let retries = self.lanes.values().filter_map(|state| match state.phase {
-            Phase::Quarantined { retry_at, .. } => Some(retry_at),
+            Phase::Quarantined { retry_at, .. } if !waits(state) => Some(retry_at),
             _ => None,
         });
         retries.min()
@@ -352,7 +382,7 @@ impl Flow {
     pub(super) fn is_refused(&self, lane: Lane) -> bool {
         self.lanes
             .get(&lane)
-            .is_some_and(|state| matches!(state.exit, Some(Exit::Refused(_))))
+            .is_some_and(|state| matches!(state.exit, Some(Exit::Refused(..))))
     }
 
     /// Whether an open transaction has records or a position of the lane.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuroshio_core::engine::{Codec, Fact, PlacedRun, ReadRun, Refusal, RefusalKind};
+use kuroshio_core::engine::{BatchForm, Codec, Fact, PlacedRun, ReadRun, Refusal, RefusalKind};
 use kuroshio_core::flow::{Assigned, Delivery, Flow, FlowSettings, Pairing, Quarantine};
 use kuroshio_core::slots::{SLOT_COUNT, Slot, slot_of};
 use kuroshio_core::types::{
@@ -28,6 +28,7 @@ pub enum Step {
     Opened(u8),
     OpenFailed(u8),
     OpenStale(u8),
+    Tried(bool),
     Read(u8, u8),
     Placed(u8),
     Refused(u8),
@@ -55,6 +56,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => any::<u8>().prop_map(Step::Opened),
         1 => any::<u8>().prop_map(Step::OpenFailed),
         1 => any::<u8>().prop_map(Step::OpenStale),
+        2 => any::<bool>().prop_map(Step::Tried),
         8 => any::<(u8, u8)>().prop_map(|(lane, bits)| Step::Read(lane, bits)),
         8 => any::<u8>().prop_map(Step::Placed),
         1 => any::<u8>().prop_map(Step::Refused),
@@ -94,6 +96,10 @@ pub struct Model {
     pub owes_join: bool,
     pub selected: BTreeSet<i32>,
     pub opening: BTreeMap<Lane, Pairing>,
+    /// What is being tried apart.
+    pub trying: Option<(Lane, i32)>,
+    /// Partitions of which a record was refused; none is read again before it was tried apart.
+    pub refused: BTreeSet<i32>,
     pub attached: BTreeMap<Lane, Attached>,
     /// Detached with records in flight.
     pub ghosts: Vec<(Lane, i64)>,
@@ -116,7 +122,7 @@ pub fn pairing(partition: i32) -> Pairing {
         source: TopicPartition::new("orders", partition),
         topic_id: [1; 16],
         target_topic: "orders".into(),
-        codec: Codec::None,
+        form: BatchForm::of(Codec::None),
     }
 }
 
@@ -149,6 +155,8 @@ impl Model {
             owes_join: false,
             selected: (0..PARTITIONS).collect(),
             opening: BTreeMap::new(),
+            trying: None,
+            refused: BTreeSet::new(),
             attached: BTreeMap::new(),
             ghosts: Vec::new(),
             used: BTreeSet::new(),
@@ -238,6 +246,18 @@ impl Model {
                     self.flow.open_stale(now, lane);
                 }
             }
+            Step::Tried(good) => {
+                if let Some((lane, partition)) = self.trying.take() {
+                    if good && self.flow.lane(lane).is_some() {
+                        self.refused.remove(&partition);
+                    }
+                    let why = Quarantine {
+                        reason: "test",
+                        text: String::new(),
+                    };
+                    self.flow.tried(now, lane, good.then_some(()).ok_or(why));
+                }
+            }
             Step::Read(which, bits) if self.flow.may_read() => self.read(which, bits),
             Step::Placed(which) => self.place(which),
             Step::Refused(which) => {
@@ -267,6 +287,7 @@ impl Model {
                     };
                     let io = self.attached.get_mut(&lane).expect("just found");
                     io.refused = true;
+                    self.refused.insert(io.pairing.source.partition);
                     let at = SourceOffset(*io.in_flight.first().expect("not empty"));
                     self.flow.engine(now, &Fact::Refused { lane, at, why });
                     // What else may come before the flow has looked.

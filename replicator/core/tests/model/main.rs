@@ -67,6 +67,60 @@ fn a_stop_without_a_seat_ends() {
     }
 }
 
+/// A record that is refused again would take the transaction of all lanes with it.
+#[test]
+fn a_refused_lane_is_tried_apart_before_it_is_read_again() {
+    let mut model = Model::new(Delivery::ExactlyOnce);
+    model.carry_out();
+    let go = |model: &mut Model, steps: &[Step]| {
+        for step in steps {
+            model.step(*step);
+            model.check();
+        }
+    };
+    let reads = |model: &Model| model.attached.len();
+    let to_refusal = [
+        Step::Assigned(15),
+        Step::Opened(0),
+        Step::Opened(0),
+        Step::Opened(0),
+        Step::Opened(0),
+        Step::Read(0, 255),
+        Step::Read(1, 255),
+        Step::Refused(2),
+        Step::Opened(0),
+    ];
+    go(&mut model, &to_refusal);
+    assert_eq!((reads(&model), model.trying), (3, None));
+    go(&mut model, &[Step::Pass(5_000)]);
+    assert!(reads(&model) == 3 && model.trying.is_some());
+    // Refused again: not before twice the time.
+    go(&mut model, &[Step::Tried(false), Step::Pass(9_999)]);
+    assert_eq!((reads(&model), model.trying), (3, None));
+    go(&mut model, &[Step::Pass(1)]);
+    assert!(model.trying.is_some());
+    // Two more are refused meanwhile: one after the other is tried.
+    go(
+        &mut model,
+        &[
+            Step::Read(0, 255),
+            Step::Refused(2),
+            Step::Opened(0),
+            Step::Read(0, 255),
+            Step::Refused(2),
+        ],
+    );
+    go(&mut model, &[Step::Opened(0), Step::Pass(60_000)]);
+    assert_eq!(reads(&model), 1);
+    for taken in 2..=4 {
+        assert!(model.trying.is_some());
+        go(&mut model, &[Step::Tried(true), Step::Opened(0)]);
+        assert_eq!(reads(&model), taken);
+    }
+    assert_eq!(model.trying, None);
+    model.drain();
+}
+
 /// Facts that cannot be true end the process: what it holds is not known any more.
 #[test]
 fn impossible_facts_halt() {

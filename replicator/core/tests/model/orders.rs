@@ -10,6 +10,13 @@ use crate::facts::{Attached, Model, Step, slot};
 
 impl Model {
     pub fn carry_out(&mut self) {
+        let kept = |partition: &i32| {
+            let mut lanes = self.flow.lanes();
+            lanes.any(|(_, state)| state.pairing.source.partition == *partition)
+        };
+        // Who loses a lane forgets what was refused of it.
+        let kept: BTreeSet<i32> = self.refused.iter().copied().filter(kept).collect();
+        self.refused = kept;
         while let Some(order) = self.flow.next_order(self.flow.may_open(), self.clerk) {
             match order {
                 Order::Join { claims } => {
@@ -44,6 +51,22 @@ impl Model {
                         self.opening.insert(lane, pairing);
                     }
                 }
+                Order::Try {
+                    lane,
+                    pairing,
+                    start,
+                    refused,
+                } => {
+                    let partition = pairing.source.partition;
+                    assert!(
+                        self.slots.contains(&slot(partition)),
+                        "tries what it does not own"
+                    );
+                    assert!(self.refused.contains(&partition), "tries what was not refused");
+                    assert!(start.offset <= refused, "tries too little");
+                    assert!(self.trying.is_none(), "tries two at once");
+                    self.trying = Some((lane, partition));
+                }
                 Order::Attach(lanes) => {
                     for (lane, pairing, start) in lanes {
                         assert!(
@@ -55,6 +78,11 @@ impl Model {
                             .values()
                             .any(|io| io.pairing.source == pairing.source);
                         assert!(!twice, "{} is attached twice", pairing.source);
+                        assert!(
+                            !self.refused.contains(&pairing.source.partition),
+                            "reads {} again, which was refused and not tried apart",
+                            pairing.source
+                        );
                         assert!(self.used.insert(lane), "{lane:?} is used again");
                         let (next, in_flight) = (start.offset.0, BTreeSet::new());
                         self.attached.insert(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kuroshio_core::engine::Codec;
+use kuroshio_core::engine::{BatchForm, Codec};
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::types::TopicPartition;
 
@@ -48,7 +48,7 @@ impl Pump {
                     source: TopicPartition::new(topic.clone(), partition),
                     topic_id: [7; 16],
                     target_topic: topic.clone(),
-                    codec: Codec::None,
+                    form: BatchForm::of(Codec::None),
                 }));
             }
             pairings

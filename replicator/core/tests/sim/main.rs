@@ -107,6 +107,8 @@ fn exactly_once_means_once() {
             "abort by stale generation",
             "refusal in a transaction",
             "unknown outcome that was committed",
+            "a trial that passed",
+            "a trial that failed",
         ],
     );
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuroshio_core::engine::{Codec, Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
+use kuroshio_core::engine::{BatchForm, Codec, Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
 use kuroshio_core::flow::{Assigned, Flow, FlowSettings, Order, Pairing, Quarantine};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::slots::{Assignment, Claims};
@@ -31,6 +31,7 @@ pub enum News {
     Opened(Lane, i64),
     OpenFailed(Lane),
     OpenStale(Lane),
+    Tried(Lane, bool),
     Stored(Vec<(Lane, Position)>),
     Stop,
 }
@@ -250,6 +251,13 @@ impl Pump {
                     self.flow.open_failed(now, lane, why);
                 }
                 News::OpenStale(lane) => self.flow.open_stale(now, lane),
+                News::Tried(lane, taken) => {
+                    let why = Quarantine {
+                        reason: "too_large",
+                        text: "by the sim".into(),
+                    };
+                    self.flow.tried(now, lane, taken.then_some(()).ok_or(why));
+                }
                 News::Stored(positions) => self.flow.stored(now, positions),
                 News::Stop => self.flow.stop(now),
             }
@@ -292,6 +300,10 @@ impl Pump {
             Order::Open { lanes, membership } => {
                 self.clerk.sent_for = true;
                 self.go(Errand::Open(lanes, membership));
+                Ok(())
+            }
+            Order::Try { lane, .. } => {
+                self.try_apart(lane);
                 Ok(())
             }
             Order::Store {
@@ -351,6 +363,17 @@ impl Pump {
         result.err().and_then(|fault| self.mend(fault))
     }
 
+    fn try_apart(&self, lane: Lane) {
+        let taken = self.net.borrow().poison.is_empty();
+        let saw = if taken {
+            "a trial that passed"
+        } else {
+            "a trial that failed"
+        };
+        self.net.borrow_mut().saw(saw);
+        self.tell(News::Tried(lane, taken));
+    }
+
     fn committing(&self, membership: Membership) -> Membership {
         let broken = self.net.borrow().broken;
         if broken.unfenced {
@@ -388,7 +411,7 @@ impl Pump {
                 target_topic: Arc::clone(&pairing.target_topic),
                 start,
                 guard: Arc::new(guard.expect("names of the sim")),
-                codec: Codec::None,
+                form: BatchForm::of(Codec::None),
             });
             drop(net);
             self.pairings.insert(lane, pairing);

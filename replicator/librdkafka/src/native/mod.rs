@@ -17,12 +17,15 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kuroshio_core::engine::BatchForm;
 use rdkafka::ClientConfig;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaType;
 use rdkafka_sys as sys;
+
+use crate::properties;
 
 pub(crate) use codes::{Code, Failure};
 pub(crate) use events::{Delivery, Event, next_event};
@@ -62,15 +65,17 @@ pub(crate) fn client(config: &ClientConfig, consumer: bool, name: String) -> Res
 unsafe extern "C" {
     fn kuroshio_mended_rdkafka();
     fn kuroshio_mended_rdkafka_broker();
+    fn kuroshio_mended_rdkafka_msgset_writer();
     fn kuroshio_mended_rdkafka_topic();
     fn kuroshio_mended_rdkafka_txnmgr();
 }
 
 /// Refers to the mended files, so that they are linked in place of the originals.
 #[used]
-static MENDED: [unsafe extern "C" fn(); 4] = [
+static MENDED: [unsafe extern "C" fn(); 5] = [
     kuroshio_mended_rdkafka,
     kuroshio_mended_rdkafka_broker,
+    kuroshio_mended_rdkafka_msgset_writer,
     kuroshio_mended_rdkafka_topic,
     kuroshio_mended_rdkafka_txnmgr,
 ];
@@ -184,6 +189,11 @@ unsafe extern "C" fn wake_other(_: *mut sys::rd_kafka_t, opaque: *mut c_void) {
     unsafe { &*opaque.cast::<Queue>() }.wake();
 }
 
+// See `topic.c`.
+unsafe extern "C" {
+    fn kuroshio_form_batches(topic: *mut sys::rd_kafka_topic_t, codec: i32, level: i32, limit: i32);
+}
+
 /// A topic of a client. While it lives its address names the topic in that client's messages.
 pub(crate) struct Topic {
     raw: NonNull<sys::rd_kafka_topic_t>,
@@ -196,28 +206,12 @@ unsafe impl Send for Topic {}
 unsafe impl Sync for Topic {}
 
 impl Topic {
-    /// The topic with the client's own settings, of which `properties` replace some. A topic that the client knows
-    /// already keeps the settings it has.
-    pub(crate) fn new(client: &Handle, name: &str, properties: &[(&CStr, &CStr)]) -> Result<Self, String> {
+    /// The topic with the client's own settings, or with those that it has if the client knows it already.
+    pub(crate) fn new(client: &Handle, name: &str) -> Result<Self, String> {
         let name = CString::new(name).map_err(|_| format!("topic {name:?} contains a NUL byte"))?;
-        let mut conf = std::ptr::null_mut();
-        if !properties.is_empty() {
-            // SAFETY: the client is alive; the copy is ours until `rd_kafka_topic_new` takes it.
-            conf = unsafe { sys::rd_kafka_default_topic_conf_dup(client.native_ptr()) };
-        }
-        for (key, value) in properties {
-            // SAFETY: `conf` is alive, the strings end in NUL, and no error text is asked for.
-            let set = unsafe {
-                sys::rd_kafka_topic_conf_set(conf, key.as_ptr(), value.as_ptr(), std::ptr::null_mut(), 0)
-            };
-            if set != sys::rd_kafka_conf_res_t::RD_KAFKA_CONF_OK {
-                // SAFETY: `conf` is still ours.
-                unsafe { sys::rd_kafka_topic_conf_destroy(conf) };
-                return Err(format!("this build of librdkafka refuses {key:?} = {value:?}"));
-            }
-        }
-        // SAFETY: the client is alive; `conf` is null or ours and passes to librdkafka.
-        let raw = unsafe { sys::rd_kafka_topic_new(client.native_ptr(), name.as_ptr(), conf) };
+        // SAFETY: the client is alive; without a configuration of the topic's own it takes the client's.
+        let raw =
+            unsafe { sys::rd_kafka_topic_new(client.native_ptr(), name.as_ptr(), std::ptr::null_mut()) };
         match NonNull::new(raw) {
             Some(raw) => Ok(Self {
                 raw,
@@ -225,6 +219,15 @@ impl Topic {
             }),
             None => Err(format!("librdkafka made no handle of topic {name:?}")),
         }
+    }
+
+    /// How batches are written from now on.
+    pub(crate) fn form(&self, form: BatchForm) {
+        let (codec, level) = properties::compression(form.codec);
+        let limit = i32::try_from(form.limit).unwrap_or(i32::MAX);
+        // SAFETY: the topic is alive. Aligned `int`s that are stored atomically are read whole by librdkafka's threads, each of which
+        // works with any of the values that were ever stored, in any mixture.
+        unsafe { kuroshio_form_batches(self.raw.as_ptr(), codec, level, limit) };
     }
 
     /// The topic's address in this client: equal to [`Consumed::topic`] of its messages.

@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 
 use super::{FlowRun, Shared, named};
 use crate::acls::AclSync;
-use crate::codecs::Codecs;
 use crate::compat;
 use crate::config;
 use crate::configs::ConfigSync;
+use crate::forms::Forms;
 use crate::groups::GroupSync;
 use crate::heartbeats::{self, Heartbeats};
 use crate::lanes::FlowEnds;
@@ -44,7 +44,7 @@ impl FlowRun {
             flow: self.flow.clone(),
             source: self.source.clone(),
             target: self.target.clone(),
-            codecs: Codecs::new(self.flow.compression),
+            forms: Forms::new(self.flow.compression, self.embedded),
             board: Arc::clone(&self.board),
             catalog: catalog_tell,
             first: first_tell,
