@@ -1,3 +1,5 @@
+mod properties;
+
 use super::*;
 
 fn strings(list: &[&str]) -> Vec<String> {
