@@ -1,8 +1,9 @@
 //! The harness: real clusters, a ledger of what was produced, and the process under test.
 //!
-//! - [`Cluster`] is a real Kafka cluster in containers; [`pair`] gives the two that all tests share.
+//! - [`Cluster`] is a real Kafka cluster in containers; [`pair`] gives the two that all tests share, [`third`] one more.
 //! - [`Link`] is the way to a cluster in another region.
 //! - [`Ledger`] produces seeded events, remembers them, and says what a topic has lost, doubled, reordered or altered.
+//! - [`append`] writes records byte for byte.
 //! - [`Kuroshio`] runs the real binary, [`Mm2`] what it replaces.
 //! - [`Prometheus`] scrapes it with our rules, [`Browser`] looks at its page.
 //! - [`Process`] tells what a process costs.
@@ -20,6 +21,7 @@ mod pair;
 mod proc;
 mod process;
 mod prometheus;
+mod raw;
 mod read;
 mod spec;
 mod tally;
@@ -32,10 +34,11 @@ pub use docker::session_label;
 pub use ledger::{Ledger, Load};
 pub use link::{Link, Wan};
 pub use mm2::Mm2;
-pub use pair::{Pair, pair};
+pub use pair::{Pair, pair, third};
 pub use proc::Process;
 pub use process::{Ended, Kuroshio, binary, command};
 pub use prometheus::Prometheus;
+pub use raw::{RawRecord, append};
 pub use spec::Spec;
 pub use tally::Report;
 pub use wait::until;

@@ -1,4 +1,4 @@
-//! The two clusters that tests share.
+//! The clusters that tests share.
 
 use anyhow::Result;
 use tokio::sync::OnceCell;
@@ -30,4 +30,15 @@ pub async fn pair() -> Result<&'static Pair> {
         Ok(Pair { tw, jp })
     })
     .await
+}
+
+/// A third region beside [`pair`], shared in the same way: the United States.
+///
+/// # Errors
+/// When it cannot be started; the next caller then tries again.
+pub async fn third() -> Result<&'static Cluster> {
+    static THIRD: OnceCell<Cluster> = OnceCell::const_new();
+    THIRD
+        .get_or_try_init(|| async { Cluster::start(Spec::new("us")).await })
+        .await
 }

@@ -132,10 +132,13 @@ impl Discovery {
                     self.flow.target
                 )),
                 None => missing.push((Arc::clone(source), Arc::clone(target), wanted)),
-                Some(count) if *count < wanted && self.flow.partitions == Partitions::Sync => {
-                    short.push((Arc::clone(target), wanted));
-                }
-                Some(_) => {}
+                Some(count) if *count >= wanted => {}
+                Some(_) if self.flow.partitions == Partitions::Sync => short.push((Arc::clone(target), wanted)),
+                Some(count) => self.board.error(format!(
+                    "topic {source} has {wanted} partitions on cluster {} and {count}, as {target}, on cluster {}: those from {count} on \
+                     are not copied (partitions: none); grow the topic, or set partitions: sync",
+                    self.flow.source, self.flow.target
+                )),
             }
         }
         let mut done = false;

@@ -161,7 +161,8 @@ async fn the_schema_is_json_and_usage_errors_end_with_64() -> Result<()> {
     Ok(())
 }
 
-fn says(flow: &Value, text: &str) -> bool {
+/// Whether a flow in `/status` has an error that contains this.
+pub(crate) fn says(flow: &Value, text: &str) -> bool {
     flow["errors"].as_array().is_some_and(|errors| {
         errors
             .iter()

@@ -9,6 +9,7 @@ use rdkafka::message::{Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
 
+use crate::growth::{grow, until_wide};
 use crate::regions::{
     WAIT, assert_exact, both_ways, names, on_all, one_way, position, settled, stay_silent, under_load,
     until_copied, until_status, until_stored, until_there, wire, write,
@@ -82,17 +83,9 @@ async fn a_topic_that_appears_is_made_and_grows() -> Result<()> {
         ("min.compaction.lag.ms", "6543"),
     ];
     pair.tw.create_topic(compacted, 2, &configs).await?;
-    until(WAIT, "the compacted topic on jp", || async {
-        match pair.jp.topics().await {
-            Ok(topics) if topics.get(compacted) == Some(&2) => Ok(()),
-            other => Err(format!(
-                "{:?}",
-                other.map(|topics| topics.get(compacted).copied())
-            )),
-        }
-    })
-    .await
-    .with_context(|| process.log_tail())?;
+    until_wide(&pair.jp, compacted, 2)
+        .await
+        .with_context(|| process.log_tail())?;
     // A record grows by its tag.
     let given = configs.map(|(key, value)| match key {
         "max.message.bytes" => (key, "3001024"),
@@ -103,27 +96,13 @@ async fn a_topic_that_appears_is_made_and_grows() -> Result<()> {
         .with_context(|| process.log_tail())?;
 
     // Two partitions more: what lies in them before they are seen is copied too.
-    for (_, outcome) in wire(&pair.tw).create_partitions(&[(topic.into(), 5)]).await? {
-        outcome?;
-    }
-    until(WAIT, "leaders of five partitions", || async {
-        match pair.tw.topics().await {
-            Ok(topics) if topics.get(topic) == Some(&5) => Ok(()),
-            other => Err(format!("{:?}", other.map(|topics| topics.get(topic).copied()))),
-        }
-    })
-    .await?;
+    grow(&pair.tw, topic, 5).await?;
     ledger
         .produce(&pair.tw, topic, Load { partitions: 5, ..FEW })
         .await?;
-    until(WAIT, "five partitions on jp", || async {
-        match pair.jp.topics().await {
-            Ok(topics) if topics.get(topic) == Some(&5) => Ok(()),
-            other => Err(format!("{:?}", other.map(|topics| topics.get(topic).copied()))),
-        }
-    })
-    .await
-    .with_context(|| process.log_tail())?;
+    until_wide(&pair.jp, topic, 5)
+        .await
+        .with_context(|| process.log_tail())?;
     arrived(pair, &ledger, topic, &process).await
 }
 
