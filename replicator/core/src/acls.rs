@@ -25,8 +25,20 @@ impl Operation {
     pub const READ: Self = Self(3);
     /// `WRITE`.
     pub const WRITE: Self = Self(4);
+    /// `CREATE`.
+    pub const CREATE: Self = Self(5);
+    /// `ALTER`.
+    pub const ALTER: Self = Self(7);
+    /// `DESCRIBE`.
+    pub const DESCRIBE: Self = Self(8);
+    /// `DESCRIBE_CONFIGS`.
+    pub const DESCRIBE_CONFIGS: Self = Self(10);
+    /// `ALTER_CONFIGS`.
+    pub const ALTER_CONFIGS: Self = Self(11);
+    /// `IDEMPOTENT_WRITE`.
+    pub const IDEMPOTENT_WRITE: Self = Self(12);
 
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 11] = [
         "ALL",
         "READ",
         "WRITE",
@@ -36,6 +48,8 @@ impl Operation {
         "DESCRIBE",
         "CLUSTER_ACTION",
         "DESCRIBE_CONFIGS",
+        "ALTER_CONFIGS",
+        "IDEMPOTENT_WRITE",
     ];
 }
 
@@ -44,10 +58,9 @@ impl fmt::Display for Operation {
         let name = usize::try_from(i16::from(self.0) - 2)
             .ok()
             .and_then(|at| Self::NAMES.get(at));
-        match (name, self.0) {
-            (Some(name), _) => f.write_str(name),
-            (None, 11) => f.write_str("ALTER_CONFIGS"),
-            (None, number) => write!(f, "operation {number}"),
+        match name {
+            Some(name) => f.write_str(name),
+            None => write!(f, "operation {}", self.0),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod health;
 pub mod heartbeats;
 pub mod lag;
 pub mod mm2;
+pub mod needs;
 pub mod origin;
 pub mod routes;
 pub mod runs;

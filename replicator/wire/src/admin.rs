@@ -52,21 +52,37 @@ impl Cluster {
         &self,
         topics: &[NewTopic],
     ) -> Result<HashMap<Arc<str>, Result<CreatedTopic, Error>>, Error> {
-        let records =
-            |topic: &NewTopic| 1 + usize::try_from(topic.partitions).unwrap_or(1) + topic.configs.len();
-        let mut outcomes = HashMap::new();
-        for part in requests(topics, records) {
-            outcomes.extend(self.create_some_topics(part, false).await?);
-        }
-        Ok(outcomes)
+        self.create_all_topics(topics, false).await
+    }
+
+    /// Whether topics could be created; they are not.
+    pub async fn validate_topics(
+        &self,
+        topics: &[NewTopic],
+    ) -> Result<HashMap<Arc<str>, Result<CreatedTopic, Error>>, Error> {
+        self.create_all_topics(topics, true).await
     }
 
     /// Whether a topic could be created; it is not.
     pub async fn validate_topic(&self, topic: &NewTopic) -> Result<(), Error> {
-        let mut outcomes = self.create_some_topics(std::slice::from_ref(topic), true).await?;
+        let mut outcomes = self.validate_topics(std::slice::from_ref(topic)).await?;
         outcomes
             .remove(&topic.name)
             .map_or(Ok(()), |outcome| outcome.map(|_| ()))
+    }
+
+    async fn create_all_topics(
+        &self,
+        topics: &[NewTopic],
+        validate_only: bool,
+    ) -> Result<HashMap<Arc<str>, Result<CreatedTopic, Error>>, Error> {
+        let records =
+            |topic: &NewTopic| 1 + usize::try_from(topic.partitions).unwrap_or(1) + topic.configs.len();
+        let mut outcomes = HashMap::new();
+        for part in requests(topics, records) {
+            outcomes.extend(self.create_some_topics(part, validate_only).await?);
+        }
+        Ok(outcomes)
     }
 
     async fn create_some_topics(

@@ -6,9 +6,10 @@ use kafka_protocol::messages::{
     CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteAclsRequest,
     DeleteAclsResponse, DeleteGroupsRequest, DeleteGroupsResponse, DeleteRecordsRequest,
     DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeAclsRequest,
-    DescribeAclsResponse, DescribeConfigsRequest, DescribeConfigsResponse, DescribeGroupsRequest,
-    DescribeGroupsResponse, DescribeTransactionsRequest, DescribeTransactionsResponse, FetchRequest,
-    FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
+    DescribeAclsResponse, DescribeClusterRequest, DescribeClusterResponse, DescribeConfigsRequest,
+    DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse, DescribeTransactionsRequest,
+    DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse, FetchRequest, FetchResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdRequest,
     InitProducerIdResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
     ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse, ListTransactionsRequest,
@@ -50,6 +51,7 @@ apis! {
     MetadataRequest => MetadataResponse, Metadata, NEWEST;
     // v4 takes a list of keys in another shape; v3 is spoken from 2.4 to 4.3.
     FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 3;
+    DescribeClusterRequest => DescribeClusterResponse, DescribeCluster, NEWEST;
 
     CreateTopicsRequest => CreateTopicsResponse, CreateTopics, NEWEST;
     CreatePartitionsRequest => CreatePartitionsResponse, CreatePartitions, NEWEST;
@@ -62,7 +64,8 @@ apis! {
     DeleteAclsRequest => DeleteAclsResponse, DeleteAcls, NEWEST;
 
     ListGroupsRequest => ListGroupsResponse, ListGroups, NEWEST;
-    DescribeGroupsRequest => DescribeGroupsResponse, DescribeGroups, NEWEST;
+    // v6 says of a group that does not exist no more than that; before, also what may be done with it.
+    DescribeGroupsRequest => DescribeGroupsResponse, DescribeGroups, 5;
     ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse, ConsumerGroupDescribe, NEWEST;
     DeleteGroupsRequest => DeleteGroupsResponse, DeleteGroups, NEWEST;
 
@@ -79,6 +82,8 @@ apis! {
     LeaveGroupRequest => LeaveGroupResponse, LeaveGroup, NEWEST;
 
     InitProducerIdRequest => InitProducerIdResponse, InitProducerId, NEWEST;
+    // v4 and v5 are for producers that write (KIP-890).
+    EndTxnRequest => EndTxnResponse, EndTxn, 3;
     ListTransactionsRequest => ListTransactionsResponse, ListTransactions, NEWEST;
     DescribeTransactionsRequest => DescribeTransactionsResponse, DescribeTransactions, NEWEST;
 
@@ -131,6 +136,8 @@ mod tests {
         check::<HeartbeatRequest>(4);
         check::<LeaveGroupRequest>(4);
         check::<InitProducerIdRequest>(4);
+        check::<EndTxnRequest>(3);
+        check::<DescribeClusterRequest>(0);
         check::<FetchRequest>(12);
     }
 }

@@ -317,6 +317,21 @@ impl Cluster {
         Ok(answer.node_id.0)
     }
 
+    /// Finds the coordinator of a transactional id, whatever is believed.
+    pub(crate) async fn coordinator_of_transactions(&self, id: &str) -> Result<i32, Error> {
+        let started = Instant::now();
+        let deadline = self.deadline(Duration::ZERO);
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        loop {
+            self.directory().forget_coordinator(Role::Transaction, id);
+            let error = match self.find_coordinator(Role::Transaction, id, deadline).await {
+                Err(error) if error.is_connection() || error.code().is_some_and(waits) => error,
+                outcome => return outcome,
+            };
+            self.pause(&mut backoff, started, deadline, error).await?;
+        }
+    }
+
     /// One attempt to learn metadata anew; the caller's retries are the retries.
     pub(crate) async fn refresh(
         &self,

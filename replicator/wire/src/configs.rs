@@ -94,6 +94,22 @@ impl Cluster {
         &self,
         changes: &[(Arc<str>, Vec<ConfigChange>)],
     ) -> Result<HashMap<Arc<str>, Result<(), Error>>, Error> {
+        self.alter_configs(changes, false).await
+    }
+
+    /// Whether configurations of topics could be changed so; they are not.
+    pub async fn validate_topic_configs(
+        &self,
+        changes: &[(Arc<str>, Vec<ConfigChange>)],
+    ) -> Result<HashMap<Arc<str>, Result<(), Error>>, Error> {
+        self.alter_configs(changes, true).await
+    }
+
+    async fn alter_configs(
+        &self,
+        changes: &[(Arc<str>, Vec<ConfigChange>)],
+        validate_only: bool,
+    ) -> Result<HashMap<Arc<str>, Result<(), Error>>, Error> {
         let build = |_| {
             let resources = changes.iter().map(|(topic, changes)| {
                 AlterConfigsResource::default()
@@ -101,7 +117,9 @@ impl Cluster {
                     .with_resource_name(name(topic))
                     .with_configs(changes.iter().map(alterable).collect())
             });
-            IncrementalAlterConfigsRequest::default().with_resources(resources.collect())
+            IncrementalAlterConfigsRequest::default()
+                .with_resources(resources.collect())
+                .with_validate_only(validate_only)
         };
         let route = Route::new(To::Any, Purpose::Admin, On::Cluster);
         let (answer, at) = self.ask(route, build, |_| (0, None)).await?;

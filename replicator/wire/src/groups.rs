@@ -19,7 +19,7 @@ use crate::error::{Error, On};
 
 /// Groups asked about at the same time.
 const AT_ONCE: usize = 16;
-/// What older brokers say of a group that is not there, and of one of KIP-848 when asked as a classic one.
+/// What brokers say of a group that is not there, and of one of KIP-848 when asked as a classic one.
 const DEAD: &str = "Dead";
 
 /// A group in the list of a cluster.
@@ -129,13 +129,9 @@ impl Cluster {
 
     async fn describe_classic(&self, group: &Arc<str>) -> Result<GroupDescription, Error> {
         let build = |_| DescribeGroupsRequest::default().with_groups(vec![name(group).into()]);
-        let not_found = ResponseError::GroupIdNotFound.code();
-        let code = |answer: &DescribeGroupsResponse| match answer.groups.first() {
-            // v6 has an error where older versions say Dead.
-            Some(described) if described.error_code != not_found => {
-                (described.error_code, described.error_message.as_ref().map(text))
-            }
-            _ => (0, None),
+        let code = |answer: &DescribeGroupsResponse| {
+            let described = answer.groups.first();
+            (described.map_or(0, |described| described.error_code), None)
         };
         let (answer, at) = self
             .ask(self.to_group(group, Purpose::Control), build, code)
@@ -146,14 +142,9 @@ impl Cluster {
                 why: format!("it does not speak of group {group}").into(),
             });
         };
-        let dead = described.error_code == not_found;
         Ok(GroupDescription {
             group: Arc::clone(group),
-            state: if dead {
-                DEAD.into()
-            } else {
-                text(&described.group_state)
-            },
+            state: text(&described.group_state),
             protocol_type: text(&described.protocol_type),
             members: described.members.iter().map(classic_member).collect(),
         })

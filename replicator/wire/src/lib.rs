@@ -7,6 +7,7 @@
 //!
 //! Brokers from Kafka 2.8 on. Calls that need a newer one say so.
 
+mod access;
 mod acls;
 mod admin;
 mod api;
@@ -31,6 +32,7 @@ mod produce;
 mod settings;
 mod transactions;
 
+pub use access::Operations;
 pub use admin::{CreatedTopic, NewTopic};
 pub use backoff::Backoff;
 pub use brokers::Checked;

@@ -139,7 +139,7 @@ impl Cluster {
     }
 }
 
-fn to_transaction(id: &str) -> Route<'_> {
+pub(crate) fn to_transaction(id: &str) -> Route<'_> {
     Route::new(
         To::Coordinator(Role::Transaction, id),
         Purpose::Control,
