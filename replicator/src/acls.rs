@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kuroshio_core::acls::{Acl, PatternType, plan, recall, remember, wanted};
+use kuroshio_core::acls::{Acl, PatternType, Plan, plan, recall, remember, wanted};
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::routes::is_reserved;
 use kuroshio_core::types::{TopicPartition, group_of};
@@ -94,11 +94,8 @@ impl AclSync {
     }
 
     async fn sync(&mut self, routes: &BTreeMap<Arc<str>, Arc<str>>) -> Result<(), Error> {
-        let (source, there, mut ours) =
-            tokio::try_join!(self.source.topic_acls(), self.target.topic_acls(), self.recall())?;
-        let wanted = wanted(&source, routes, self.flow.router.prefix().as_deref());
-        let known = ours.values().flatten().cloned().collect();
-        let plan = plan(&wanted, &there, &known, self.acls.delete);
+        let found = difference(&self.flow, self.acls, routes, &self.source, &self.target).await?;
+        let (plan, mut ours) = (found.plan, found.ours);
         let before = ours.clone();
         for acl in &plan.create {
             if let Some(topic) = home(acl, routes) {
@@ -135,22 +132,6 @@ impl AclSync {
         }
     }
 
-    fn group(&self) -> String {
-        format!("{}.acls", group_of(&self.flow.name))
-    }
-
-    /// What the flow created.
-    async fn recall(&self) -> Result<Ours, Error> {
-        let stored = self.target.fetch_offsets(&self.group(), None).await?;
-        let mut ours = Ours::new();
-        for (partition, stored) in stored {
-            if let Ok(Stored::Offset(offset)) = stored {
-                ours.insert(partition.topic, recall(&offset.metadata));
-            }
-        }
-        Ok(ours)
-    }
-
     /// Writes what changed, and from time to time all of it.
     async fn remember(&mut self, before: &Ours, ours: &Ours) -> Result<(), Error> {
         let renew = self.renewed.is_none_or(|at| at.elapsed() > RENEW);
@@ -172,7 +153,7 @@ impl AclSync {
         }
         let outcomes = self
             .target
-            .commit_offsets(&self.group(), Committer::Observer, &offsets)
+            .commit_offsets(&group(&self.flow), Committer::Observer, &offsets)
             .await?;
         for (partition, outcome) in outcomes {
             // A topic that is gone took its ACLs' memory with it.
@@ -185,6 +166,44 @@ impl AclSync {
         self.renewed = Some(Instant::now());
         Ok(())
     }
+}
+
+/// What there is to do about ACLs.
+pub(crate) struct Difference {
+    pub(crate) plan: Plan,
+    ours: Ours,
+}
+
+/// Compares the ACLs of both sides. `routes`: the topics about which the source decides, with their names on the target.
+pub(crate) async fn difference(
+    flow: &config::Flow,
+    acls: config::Acls,
+    routes: &BTreeMap<Arc<str>, Arc<str>>,
+    source: &Cluster,
+    target: &Cluster,
+) -> Result<Difference, Error> {
+    let (source, there, ours) =
+        tokio::try_join!(source.topic_acls(), target.topic_acls(), created(flow, target))?;
+    let wanted = wanted(&source, routes, flow.router.prefix().as_deref());
+    let known = ours.values().flatten().cloned().collect();
+    let plan = plan(&wanted, &there, &known, acls.delete);
+    Ok(Difference { plan, ours })
+}
+
+/// What the flow created.
+async fn created(flow: &config::Flow, target: &Cluster) -> Result<Ours, Error> {
+    let stored = target.fetch_offsets(&group(flow), None).await?;
+    let mut ours = Ours::new();
+    for (partition, stored) in stored {
+        if let Ok(Stored::Offset(offset)) = stored {
+            ours.insert(partition.topic, recall(&offset.metadata));
+        }
+    }
+    Ok(ours)
+}
+
+fn group(flow: &config::Flow) -> String {
+    format!("{}.acls", group_of(&flow.name))
 }
 
 /// The target topic with which an ACL is remembered.

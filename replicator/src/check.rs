@@ -1,26 +1,48 @@
-//! `kuroshio check`: whether the configuration holds and its clusters can be reached.
+//! `kuroshio check`: whether the configuration holds, its clusters can be reached, and its flows are allowed what they need.
+
+mod permissions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kuroshio_core::needs::Permission;
 use kuroshio_wire::{Cluster, ClusterSettings, Error, Metadata, Topics};
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::app;
+use crate::config::{Config, Flow};
+use crate::figures::many;
+use permissions::Trial;
 
 /// Longest wait for one broker.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for an answer of a cluster that was reached.
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// What was found: one line each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at: `configuration`, `cluster tw`, `cluster tw, broker b-1:9092`.
+    /// What was looked at: `configuration`, `cluster tw`, `cluster tw, broker b-1:9092`, `cluster tw, flow tw-jp`.
     pub subject: String,
     /// Whether it holds.
     pub ok: bool,
     /// What was seen, or what is wrong and what to do.
     pub detail: String,
+    /// The permission that is missing, if it is that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
+}
+
+/// A permission that a flow needs and does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Alias of the cluster.
+    pub cluster: String,
+    /// What an ACL must allow: `WRITE on topic orders`.
+    pub acl: String,
+    /// What an IAM policy of MSK must allow: `kafka-cluster:WriteData on topic/orders`.
+    pub iam: Option<String>,
 }
 
 /// All findings.
@@ -36,12 +58,35 @@ impl Report {
     fn add(&mut self, subject: impl Into<String>, result: Result<String, String>) {
         let ok = result.is_ok();
         let detail = result.unwrap_or_else(|why| why);
-        self.findings.push(Finding {
+        self.push(Finding {
             subject: subject.into(),
             ok,
             detail,
+            missing: None,
         });
-        self.ok = self.findings.iter().all(|finding| finding.ok);
+    }
+
+    fn missing(&mut self, subject: &str, cluster: &str, permission: &Permission<'_>, why: &str) {
+        let (acl, iam) = (permission.to_string(), permission.iam());
+        let mut detail = format!("{acl} (cluster {cluster}) is not allowed: {why}");
+        if let Some(iam) = &iam {
+            detail += &format!("; with IAM: {iam}");
+        }
+        self.push(Finding {
+            subject: subject.to_owned(),
+            ok: false,
+            detail,
+            missing: Some(Missing {
+                cluster: cluster.to_owned(),
+                acl,
+                iam,
+            }),
+        });
+    }
+
+    fn push(&mut self, finding: Finding) {
+        self.ok = finding.ok && (self.ok || self.findings.is_empty());
+        self.findings.push(finding);
     }
 
     /// One line per finding, for people.
@@ -55,29 +100,47 @@ impl Report {
     }
 }
 
-/// Checks a configuration that was read without mistakes. `offline`: nothing is connected to.
-pub async fn check(config: &Config, offline: bool) -> Report {
+/// Checks a configuration that was read without mistakes, and the permissions of these flows of it. `offline`: nothing is connected to.
+pub async fn check(config: &Config, flows: &[&Flow], offline: bool) -> Report {
     let mut report = Report::default();
-    let named = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let size = format!(
         "{}, {}",
-        named(config.clusters.len(), "cluster"),
-        named(config.flows.len(), "flow")
+        many(config.clusters.len(), "cluster"),
+        many(config.flows.len(), "flow")
     );
     report.add("configuration", Ok(size));
     if offline {
         return report;
     }
     let mut aliases: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+    let mut reached: BTreeMap<Arc<str>, Cluster> = BTreeMap::new();
     for (alias, cluster) in &config.clusters {
         let Some(metadata) = bootstrap(alias, &cluster.bootstrap_servers, &mut report).await else {
             continue;
         };
-        report.add(
-            format!("cluster {alias}"),
-            identity(alias, &metadata, &mut aliases),
-        );
+        let identity = identity(alias, &metadata, &mut aliases);
+        if identity.is_ok()
+            && let Some(cluster) = app::cluster(config, alias, false)
+        {
+            reached.insert(Arc::clone(alias), cluster.within(ANSWER));
+        }
+        report.add(format!("cluster {alias}"), identity);
         advertised(alias, &cluster.bootstrap_servers, &metadata, &mut report).await;
+    }
+    for flow in flows {
+        // What keeps a cluster from being reached was told.
+        let (Some(source), Some(target)) = (reached.get(&flow.source), reached.get(&flow.target)) else {
+            continue;
+        };
+        let trial = Trial {
+            flow,
+            flows: &config.flows,
+            source,
+            target,
+        };
+        if let Err(error) = trial.run(&mut report).await {
+            report.add(format!("flow {}", flow.name), Err(error.to_string()));
+        }
     }
     report
 }

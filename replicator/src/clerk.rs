@@ -1,6 +1,6 @@
 //! The clerk of one pump: finds out where lanes start, and commits that before their first record.
 
-mod identity;
+pub(crate) mod identity;
 mod orphans;
 mod starts;
 

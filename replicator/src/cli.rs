@@ -23,8 +23,10 @@ pub enum Command {
     Run(Run),
     /// Show replication both ways between two clusters embedded in this process; needs nothing else.
     Demo(Demo),
-    /// Check the configuration and reach every cluster; exit code 2 if something does not hold.
+    /// Check the configuration, reach every cluster and try every permission; exit code 2 if something does not hold.
     Check(Check),
+    /// Show what a start would do, and change nothing.
+    Plan(Plan),
     /// Show the flows of a running instance: lag, rates, quarantined partitions, health.
     Status(StatusOf),
     /// Print where groups go on in another cluster; changes nothing.
@@ -87,12 +89,38 @@ pub struct Check {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Try only the permissions of the flows whose target is this cluster; wins over `region` in the file.
+    #[arg(long, value_name = "ALIAS")]
+    pub region: Option<String>,
+    /// Try only the permissions of this flow; may be repeated.
+    #[arg(long = "flow", value_name = "FLOW")]
+    pub flows: Vec<String>,
     /// Look at the file only, connect to nothing.
     #[arg(long)]
     pub offline: bool,
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// `kuroshio plan`.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Plan only the flows whose target is this cluster; wins over `region` in the file.
+    #[arg(long, value_name = "ALIAS")]
+    pub region: Option<String>,
+    /// Plan only this flow; may be repeated.
+    #[arg(long = "flow", value_name = "FLOW")]
+    pub flows: Vec<String>,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Exit with 2 if there is something to change or a problem, with 0 if there is neither.
+    #[arg(long)]
+    pub detailed_exitcode: bool,
 }
 
 /// `kuroshio status`.

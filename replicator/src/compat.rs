@@ -28,11 +28,8 @@ pub async fn heartbeats(
     target: Cluster,
     board: Arc<FlowBoard>,
 ) {
-    let back = |other: &config::Flow| {
-        other.mm2.heartbeats && (&other.source, &other.target) == (&flow.target, &flow.source)
-    };
     let mut ends = vec![(&target, &source)];
-    if !flows.iter().any(back) {
+    if !beats_back(&flow, &flows) {
         ends.push((&source, &target));
     }
     let beat = async |(to, from): (&Cluster, &Cluster)| {
@@ -57,4 +54,12 @@ pub async fn heartbeats(
         }
     };
     futures_util::future::join_all(ends.into_iter().map(beat)).await;
+}
+
+/// Whether the flow back writes those on the source.
+pub(crate) fn beats_back(flow: &config::Flow, flows: &[config::Flow]) -> bool {
+    let back = |other: &config::Flow| {
+        other.mm2.heartbeats && (&other.source, &other.target) == (&flow.target, &flow.source)
+    };
+    flows.iter().any(back)
 }

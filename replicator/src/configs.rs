@@ -1,7 +1,7 @@
 //! Keeps the configs of target topics as they are on the source (INTERFACE `configs`), each topic by the process that owns its first
 //! partition.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::spans;
 /// How often it is looked whether something cannot wait for the interval.
 const LOOK: Duration = Duration::from_secs(1);
 /// Topics in one request: what describes them is some kilobytes each.
-const TOPICS: usize = 200;
+pub(crate) const TOPICS: usize = 200;
 
 /// The sync of one flow's topic configs.
 pub struct ConfigSync {
@@ -113,8 +113,8 @@ impl ConfigSync {
             };
             let (sources, targets) = (names(|names| &names.0), names(|names| &names.1));
             let (mut wanted, mut there) = tokio::try_join!(
-                self.source.topic_configs(&sources, None),
-                self.target.topic_configs(&targets, None)
+                described(&self.source, &sources),
+                described(&self.target, &targets)
             )?;
             let mut due = Vec::new();
             for (source, target) in part {
@@ -135,9 +135,9 @@ impl ConfigSync {
     }
 
     /// The configs of a topic that is there.
-    fn known(&self, described: Option<Result<Vec<ConfigEntry>, Error>>) -> Option<Configs> {
+    fn known(&self, described: Option<Result<Configs, Error>>) -> Option<Configs> {
         match described? {
-            Ok(entries) => Some(configs(&entries)),
+            Ok(configs) => Some(configs),
             // It went a moment ago, which is discovery's to tell.
             Err(error) if error.code() == Some(KafkaCode::UnknownTopicOrPartition) => None,
             Err(error) => {
@@ -196,6 +196,22 @@ impl ConfigSync {
     }
 }
 
+/// The configs of topics, of each as far as it can be told.
+pub(crate) async fn described(
+    cluster: &Cluster,
+    topics: &[Arc<str>],
+) -> Result<HashMap<Arc<str>, Result<Configs, Error>>, Error> {
+    let mut all = HashMap::new();
+    for part in topics.chunks(TOPICS) {
+        let told = cluster.topic_configs(part, None).await?;
+        all.extend(
+            told.into_iter()
+                .map(|(topic, entries)| (topic, entries.map(|entries| configs(&entries)))),
+        );
+    }
+    Ok(all)
+}
+
 /// Configs as the rules take them; secrets and what has no value are left out.
 pub fn configs(entries: &[ConfigEntry]) -> Configs {
     let config = |entry: &ConfigEntry| {
@@ -212,7 +228,8 @@ pub fn configs(entries: &[ConfigEntry]) -> Configs {
         .collect()
 }
 
-fn asked(change: &Change) -> ConfigChange {
+/// A change as it is asked for.
+pub(crate) fn asked(change: &Change) -> ConfigChange {
     let name = change.name.to_string();
     match &change.value {
         Some(value) => ConfigChange::Set(name, value.to_string()),

@@ -23,6 +23,11 @@ pub(crate) fn grouped(number: f64) -> String {
     text
 }
 
+/// A count of things: `1 topic`, `2 topics`.
+pub(crate) fn many(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Milliseconds since 1970 as a time of day, in UTC.
 pub(crate) fn moment(ms: u64) -> String {
     let moment = i64::try_from(ms)

@@ -287,7 +287,7 @@ pub(crate) fn living(group: &GroupListing) -> bool {
     !matches!(group.state.as_deref(), None | Some("Empty" | "Dead"))
 }
 
-fn as_it_is(stored: &GroupOffset) -> Offset<'_> {
+pub(crate) fn as_it_is(stored: &GroupOffset) -> Offset<'_> {
     Offset {
         offset: stored.offset,
         metadata: &stored.metadata,
@@ -312,11 +312,21 @@ pub(crate) fn owned(flow: &config::Flow, board: &FlowBoard) -> HashMap<TopicPart
         .collect()
 }
 
-/// Whether a group is one whose offsets the flow looks after: of consumers, since others commit offsets of other kinds, or none.
+/// Whether a group is one whose offsets the flow looks after.
 pub(crate) fn follows(flow: &config::Flow, group: &GroupListing) -> bool {
-    let consumers =
-        matches!(&*group.protocol_type, "consumer" | "") && group.kind.as_deref() != Some("Share");
-    consumers && flow.groups.selects(&group.group)
+    unselected(flow, group).is_none()
+}
+
+/// Why the flow does not look after the offsets of a group; `None`: it does. Only of consumers, since others commit offsets of other
+/// kinds, or none.
+pub(crate) fn unselected(flow: &config::Flow, group: &GroupListing) -> Option<String> {
+    if group.kind.as_deref() == Some("Share") {
+        return Some("it is a share group".to_owned());
+    }
+    match &*group.protocol_type {
+        "consumer" | "" => flow.groups.unselected(&group.group),
+        other => Some(format!("it is not of consumers, but of type {other}")),
+    }
 }
 
 /// Offsets of the partitions that this process owns.

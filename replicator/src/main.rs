@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
-use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Run, StatusOf};
+use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Plan, Run, StatusOf};
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
+use kuroshio::plan::{self, PlanError};
 use kuroshio::traces::{Traces, TracesError};
 use kuroshio::{check, demo, import, logs, show, takeover};
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Run(command) => run(&command, &environment),
         Command::Demo(command) => demo(&command, &environment),
         Command::Check(command) => checked(&command, &environment),
+        Command::Plan(command) => planned(&command, &environment),
         Command::Status(command) => status(&command),
         Command::Translate(command) => {
             let request = request(&command.ends, command.groups, command.topic, None);
@@ -156,8 +158,14 @@ fn demo(command: &Demo, environment: &Environment) -> anyhow::Result<Exit> {
 }
 
 fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
-    let config = match (config::load(&command.config, environment), command.output) {
-        (Ok(config), _) => config,
+    let loaded = config::load(&command.config, environment);
+    let selected = loaded.as_ref().map_err(Clone::clone);
+    let selected = selected.and_then(|config| {
+        let flows = config.selected_flows(command.region.as_deref(), &command.flows)?;
+        Ok((config, flows))
+    });
+    let (config, flows) = match (selected, command.output) {
+        (Ok(selected), _) => selected,
         (Err(mistakes), Output::Text) => return Err(mistakes.into()),
         (Err(mistakes), Output::Json) => {
             say(&json(
@@ -166,17 +174,41 @@ fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    start_logs(&config, environment)?;
+    start_logs(config, environment)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let report = runtime.block_on(check::check(&config, command.offline));
+    let report = runtime.block_on(check::check(config, &flows, command.offline));
     say(&if command.output == Output::Json {
         json(&report)?
     } else {
         report.text()
     })?;
     Ok(if report.ok { Exit::Done } else { Exit::Failed })
+}
+
+fn planned(command: &Plan, environment: &Environment) -> anyhow::Result<Exit> {
+    let config = config::load(&command.config, environment)?;
+    start_logs(&config, environment)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let planning = plan::plan(&config, command.region.as_deref(), &command.flows);
+    let report = match runtime.block_on(planning) {
+        Ok(report) => report,
+        Err(PlanError::Asked(mistakes)) => return Err(mistakes.into()),
+        Err(error) => return Err(error.into()),
+    };
+    say(&match command.output {
+        Output::Json => json(&report)?,
+        Output::Text => report.text()?,
+    })?;
+    let idle = report.changes == 0 && report.problems == 0;
+    Ok(if command.detailed_exitcode && !idle {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
 }
 
 fn status(command: &StatusOf) -> anyhow::Result<Exit> {

@@ -73,6 +73,11 @@ const QUARANTINED: Named = Named(
     "Partitions that stand still alone, by reason.",
     &["flow", "reason"],
 );
+const KEPT: Named = Named(
+    "kuroshio_kept_topics",
+    "Topics of the source that residency keeps from the target.",
+    &["flow"],
+);
 const GROUP_SYNC_AGE: Named = Named(
     "kuroshio_group_sync_age_seconds",
     "Since the group's offsets on the target were last known right.",
@@ -148,6 +153,7 @@ pub struct Metrics {
     latency: HistogramVec,
     lost: Counters,
     quarantined: Gauges,
+    kept: Gauges,
     rpo: Gauges,
     group_sync_age: Gauges,
     group_lag_records: Gauges,
@@ -185,6 +191,7 @@ impl Metrics {
             rpo: gauge(r, &RPO)?,
             lost: counter(r, &LOST)?,
             quarantined: gauge(r, &QUARANTINED)?,
+            kept: gauge(r, &KEPT)?,
             group_sync_age: gauge(r, &GROUP_SYNC_AGE)?,
             group_lag_records: gauge(r, &GROUP_LAG_RECORDS)?,
             group_lag_seconds: gauge(r, &GROUP_LAG_SECONDS)?,

@@ -1,9 +1,15 @@
-//! A topic of one partition that we write ourselves.
+//! Topics of one partition that we write ourselves.
 
 use std::sync::Arc;
 
+use kuroshio_core::mm2;
+use kuroshio_core::needs::Side;
+use kuroshio_core::routes::HEARTBEATS;
 use kuroshio_core::types::TopicPartition;
 use kuroshio_wire::{Cluster, Error, KafkaCode, NewRecord, NewTopic};
+
+use crate::compat;
+use crate::config;
 
 /// A topic that is made when it is not there, also when it was and is gone. Where it is there nothing but writing must be allowed.
 pub(crate) struct OwnTopic {
@@ -55,4 +61,23 @@ impl OwnTopic {
             _ => Ok(()),
         }
     }
+}
+
+/// The topics that a flow writes itself, if it is configured so, and on which side.
+pub(crate) fn own_topics(flow: &config::Flow, flows: &[config::Flow]) -> Vec<(Side, Arc<str>)> {
+    let mut own = Vec::new();
+    if flow.heartbeats.is_some() {
+        own.push((Side::Source, HEARTBEATS.into()));
+    }
+    if flow.mm2.heartbeats {
+        own.push((Side::Target, mm2::HEARTBEATS.into()));
+        if !compat::beats_back(flow, flows) {
+            own.push((Side::Source, mm2::HEARTBEATS.into()));
+        }
+    }
+    if flow.mm2.checkpoints {
+        let checkpoints = mm2::checkpoints_topic(&flow.source, &flow.mm2.separator);
+        own.push((Side::Target, checkpoints.into()));
+    }
+    own
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kuroshio_core::configs::at_creation;
 use kuroshio_core::flow::Pairing;
-use kuroshio_core::routes::RoutePlan;
+use kuroshio_core::routes::{RoutePlan, Unselected};
 use kuroshio_core::slots::{SLOT_COUNT, slot_of};
 use kuroshio_core::types::TopicPartition;
 use kuroshio_wire::{Class, Cluster, Error, KafkaCode, NewTopic, TopicMetadata, Topics};
@@ -17,6 +17,7 @@ use crate::board::FlowBoard;
 use crate::config::{self, Partitions};
 use crate::configs::configs;
 use crate::forms::Forms;
+use crate::metrics::Gauge;
 use crate::spans;
 
 /// Shortest time between two looks.
@@ -46,6 +47,8 @@ pub struct Discovery {
     pub look: Arc<Notify>,
     /// Target topics that were there once: one that vanished is not made again.
     pub known: BTreeSet<Arc<str>>,
+    /// Topics that residency keeps from the target.
+    pub kept: Gauge,
 }
 
 impl Discovery {
@@ -77,6 +80,7 @@ impl Discovery {
             .map(|topic| (Arc::clone(&topic.name), topic))
             .collect();
         let plan = self.flow.router.plan(topics.keys());
+        self.kept.set(kept(&plan).count() as f64);
         for conflict in &plan.conflicts {
             self.board.error(conflict.to_string());
         }
@@ -317,4 +321,10 @@ impl Discovery {
             changed
         });
     }
+}
+
+/// The topics that residency keeps from the target.
+pub(crate) fn kept(plan: &RoutePlan) -> impl Iterator<Item = &Arc<str>> {
+    let kept = |(topic, why)| matches!(why, &Unselected::Residency { .. }).then_some(topic);
+    plan.unselected.iter().filter_map(kept)
 }

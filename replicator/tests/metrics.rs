@@ -26,8 +26,9 @@ fn filled() -> (Arc<Metrics>, impl Sized) {
         flow.rpo(),
         flow.quarantined("too_large"),
         flow.group_sync_age("billing"),
+        flow.kept_topics(),
     ];
-    for (gauge, value) in gauges.iter().zip([0.75, 1.0, 4.0]) {
+    for (gauge, value) in gauges.iter().zip([0.75, 1.0, 4.0, 2.0]) {
         gauge.set(value);
     }
     let region = metrics.region("tw");
@@ -187,6 +188,7 @@ fn every_series_has_its_labels_and_value() {
         r#"kuroshio_group_state{cluster="tw",group="billing",state="Stable"} 1"#,
         r#"kuroshio_group_follows{cluster="tw",flow="tw-jp",group="billing"} 1"#,
         r#"kuroshio_group_sync_age_seconds{flow="tw-jp",group="billing"} 4"#,
+        r#"kuroshio_kept_topics{flow="tw-jp"} 2"#,
         r#"kuroshio_flow_up{flow="tw-jp"} 1"#,
         r#"kuroshio_transactions_total{flow="tw-jp",outcome="committed"} 1"#,
         r#"kuroshio_transactions_total{flow="tw-jp",outcome="aborted"} 0"#,

@@ -11,7 +11,7 @@ use crate::regions::{WAIT, both_ways, one_way, wire};
 
 const DESCRIBE_CONFIGS: Operation = Operation(10);
 
-fn acl(principal: &str, operation: Operation, name: &str) -> Acl {
+pub(crate) fn acl(principal: &str, operation: Operation, name: &str) -> Acl {
     Acl {
         pattern: if name.len() > 1 && name.ends_with('*') {
             PatternType::Prefixed
@@ -35,14 +35,14 @@ fn denied(acl: Acl) -> Acl {
     Acl { allow: false, ..acl }
 }
 
-async fn create(kafka: &Cluster, acls: &[Acl]) -> Result<()> {
+pub(crate) async fn create(kafka: &Cluster, acls: &[Acl]) -> Result<()> {
     for outcome in wire(kafka).create_acls(acls).await? {
         outcome?;
     }
     until_acls(kafka, |there| acls.iter().all(|acl| there.contains(acl))).await
 }
 
-async fn until_acls(kafka: &Cluster, as_wanted: impl Fn(&BTreeSet<Acl>) -> bool) -> Result<()> {
+pub(crate) async fn until_acls(kafka: &Cluster, as_wanted: impl Fn(&BTreeSet<Acl>) -> bool) -> Result<()> {
     until(WAIT, &format!("ACLs on {}", kafka.alias()), || async {
         match wire(kafka).topic_acls().await {
             Ok(there) if as_wanted(&there) => Ok(()),
@@ -53,7 +53,7 @@ async fn until_acls(kafka: &Cluster, as_wanted: impl Fn(&BTreeSet<Acl>) -> bool)
 }
 
 /// A cluster whose ACLs bind everybody but the clients of these tests.
-fn guarded(alias: &str) -> Spec {
+pub(crate) fn guarded(alias: &str) -> Spec {
     Spec::new(alias)
         .with_acls()
         .setting("super.users", "User:ANONYMOUS")

@@ -32,6 +32,7 @@ mod loss;
 mod memory;
 mod mesh;
 mod observed;
+mod plan;
 mod protocol;
 mod quarantine;
 mod regions;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::types::{Lane, SourceOffset, TopicPartition};
-use kuroshio_wire::{EpochEnd, Error, GroupOffset, Topics};
+use kuroshio_wire::{Cluster, EpochEnd, Error, GroupOffset, Topics};
 
 use super::Clerk;
 
@@ -14,7 +14,7 @@ use super::Clerk;
 const READ: i32 = 1 << 20;
 
 /// What the leader epochs say of a position.
-pub(super) enum Epochs {
+pub(crate) enum Epochs {
     /// Nothing against it.
     Fine,
     /// The log that the position is of ends there; what lies behind was never read.
@@ -51,31 +51,31 @@ impl Clerk {
         }
         Ok(others)
     }
+}
 
-    /// Judges the answer to the epoch of the newest *record* before `position`. Where that epoch ends before the position, as a rule
-    /// markers and aborted records of a later leader lie in between. A committed record that lies there was not read: the
-    /// position has been behind it already when it was written.
-    pub(super) async fn judge_epochs(
-        &self,
-        source: &TopicPartition,
-        epoch: Option<EpochEnd>,
-        position: i64,
-        log_end: SourceOffset,
-    ) -> Result<Epochs, Error> {
-        let Some(end) = epoch.and_then(|epoch| epoch.end).filter(|end| *end < position) else {
-            return Ok(Epochs::Fine);
-        };
-        let mut at = end;
-        while at < position.min(log_end.0) {
-            let read = self.source.read_committed(source, at, READ).await?;
-            if read.records.iter().any(|(_, record)| record.offset < position) {
-                return Ok(Epochs::EndAt(SourceOffset(end)));
-            }
-            if read.next <= at {
-                return Ok(Epochs::Unstable);
-            }
-            at = read.next;
+/// Judges the answer to the epoch of the newest *record* before `position`. Where that epoch ends before the position, as a rule
+/// markers and aborted records of a later leader lie in between. A committed record that lies there was not read: the
+/// position has been behind it already when it was written.
+pub(crate) async fn judge_epochs(
+    source: &Cluster,
+    partition: &TopicPartition,
+    epoch: Option<EpochEnd>,
+    position: i64,
+    log_end: SourceOffset,
+) -> Result<Epochs, Error> {
+    let Some(end) = epoch.and_then(|epoch| epoch.end).filter(|end| *end < position) else {
+        return Ok(Epochs::Fine);
+    };
+    let mut at = end;
+    while at < position.min(log_end.0) {
+        let read = source.read_committed(partition, at, READ).await?;
+        if read.records.iter().any(|(_, record)| record.offset < position) {
+            return Ok(Epochs::EndAt(SourceOffset(end)));
         }
-        Ok(Epochs::Fine)
+        if read.next <= at {
+            return Ok(Epochs::Unstable);
+        }
+        at = read.next;
     }
+    Ok(Epochs::Fine)
 }

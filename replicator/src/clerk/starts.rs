@@ -5,7 +5,7 @@ use kuroshio_core::start::{self, Committed, Configured, Facts, LossReason, Metad
 use kuroshio_core::types::{Copies, Position, SourceOffset, TargetOffset};
 use kuroshio_wire::{Error, GroupOffset, Isolation, OffsetAt};
 
-use super::identity::Epochs;
+use super::identity::{Epochs, judge_epochs};
 use super::{Bounds, Clerk, FirstStart, Outcome, loss_text};
 use crate::tail::{self, Depth, Newest};
 
@@ -34,9 +34,8 @@ impl Clerk {
             .as_ref()
             .and_then(|offset| Metadata::parse(&offset.metadata));
         let position = stored.as_ref().map_or(0, |offset| offset.offset);
-        let judged = self
-            .judge_epochs(&pairing.source, bounds.epoch, position, bounds.log_end)
-            .await;
+        let (epoch, log_end) = (bounds.epoch, bounds.log_end);
+        let judged = judge_epochs(&self.source, &pairing.source, epoch, position, log_end).await;
         let epoch_end = match judged {
             Ok(Epochs::Fine) => None,
             Ok(Epochs::EndAt(end)) => Some(end),

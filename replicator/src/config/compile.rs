@@ -295,6 +295,13 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
         source,
         target,
         router,
+        spelled: raw
+            .topics
+            .include
+            .iter()
+            .filter_map(Pattern::literal)
+            .map(Into::into)
+            .collect(),
         refresh: raw.topics.refresh.0,
         forward: raw.forward,
         delivery: raw.delivery,

@@ -74,6 +74,8 @@ pub struct Flow {
     pub target: Arc<str>,
     /// Which topics, and their names on the target; residency is in it.
     pub router: Router,
+    /// Topics that `topics.include` spells out.
+    pub spelled: Vec<Arc<str>>,
     /// Time between two looks at the clusters' topics.
     pub refresh: Duration,
     /// Which records.
@@ -168,8 +170,17 @@ impl Groups {
     /// Whether the offsets of a group of this name follow.
     #[must_use]
     pub fn selects(&self, group: &str) -> bool {
-        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(group));
-        matches(&self.include) && !matches(&self.exclude)
+        self.unselected(group).is_none()
+    }
+
+    /// Why the offsets of a group of this name do not follow; `None`: they do.
+    #[must_use]
+    pub fn unselected(&self, group: &str) -> Option<String> {
+        let matching = |patterns: &[Pattern]| patterns.iter().find(|pattern| pattern.matches(group)).cloned();
+        if matching(&self.include).is_none() {
+            return Some("not in groups.include".to_owned());
+        }
+        matching(&self.exclude).map(|pattern| format!("excluded by {:?}", pattern.as_str()))
     }
 }
 

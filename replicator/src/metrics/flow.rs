@@ -79,6 +79,12 @@ impl FlowMetrics {
         self.metrics.quarantined.with([&self.flow, reason])
     }
 
+    /// A handle for the number of the source's topics that residency keeps from the target.
+    #[must_use]
+    pub fn kept_topics(&self) -> Gauge {
+        self.metrics.kept.with([&self.flow])
+    }
+
     /// A handle for what a disaster now would lose, in seconds.
     #[must_use]
     pub fn rpo(&self) -> Gauge {

@@ -51,6 +51,7 @@ impl FlowRun {
             weights: weights_tell,
             look: Arc::clone(&look),
             known: BTreeSet::new(),
+            kept: self.metrics.kept_topics(),
         };
         tasks.spawn(named("discovery", discovery.run()));
         let started = Instant::now();
