@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use bytes::{Buf, BufMut};
 
 use crate::cluster::{Cluster, REQUEST};
+use crate::wait::until;
 
 /// A record in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,9 +28,19 @@ pub struct RawRecord {
 /// # Errors
 /// When the broker refuses, with Kafka's error code.
 pub async fn append(cluster: &Cluster, topic: &str, partition: i32, records: &[RawRecord]) -> Result<()> {
-    let request = request(topic, partition, &batch(records)?)?;
-    let broker = cluster.bootstrap().to_owned();
-    let code = tokio::task::spawn_blocking(move || send(&broker, &request)).await??;
+    // What a broker says of a partition that others know already: it does not lead it yet, or has never heard of it.
+    const NOT_YET: [i16; 2] = [6, 3];
+    let request: Arc<[u8]> = request(topic, partition, &batch(records)?)?.into();
+    let what = format!("{topic}-{partition} to be led");
+    let sent = until(REQUEST, &what, || async {
+        let (broker, request) = (cluster.bootstrap().to_owned(), Arc::clone(&request));
+        let sent = tokio::task::spawn_blocking(move || send(&broker, &request)).await;
+        match sent.map_err(anyhow::Error::from).flatten() {
+            Ok(code) if NOT_YET.contains(&code) => Err(format!("Kafka error {code}")),
+            sent => Ok(sent),
+        }
+    });
+    let code = sent.await??;
     ensure!(
         code == 0,
         "{topic}-{partition} was not written: Kafka error {code}"

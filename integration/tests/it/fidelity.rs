@@ -1,17 +1,17 @@
 //! `bytes_survive`: what a record is on the source it is on the target, but for the tag. Logs are read without librdkafka.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+mod codecs;
+mod compacted;
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use kuroshio_core::batch::{Batch, Record};
-use kuroshio_core::engine::Codec;
 use kuroshio_core::origin;
 use kuroshio_core::types::TopicPartition;
 use kuroshio_integration::{Cluster, Kuroshio, Pair, RawRecord, append, pair, until};
 use kuroshio_wire::{ConfigChange, Isolation, OffsetAt, Read};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::regions::{WAIT, one_way, wire};
 
@@ -264,85 +264,6 @@ async fn each_side_stamps_as_its_topic_says() -> Result<()> {
     Ok(())
 }
 
-/// The source's topics of a codec, and how it is asked for: by the producer, or by the topic's config.
-const CODECS: [(&str, Codec); 5] = [
-    ("none", Codec::None),
-    ("gzip", Codec::Gzip),
-    ("snappy", Codec::Snappy),
-    ("lz4", Codec::Lz4),
-    ("zstd", Codec::Zstd),
-];
-const COMPRESSED: usize = 500;
-
-/// 2 KiB that become some 60 bytes, each by itself: how records are put into batches makes little difference.
-fn compressible(number: usize) -> String {
-    let mut rng = fastrand::Rng::with_seed(number as u64);
-    format!("{:032x}", rng.u128(..)).repeat(64)
-}
-
-async fn compress(kafka: &Cluster, topic: &str, codec: &str) -> Result<()> {
-    let producer: BaseProducer = kafka
-        .client()
-        .set("compression.codec", codec)
-        .set("linger.ms", "50")
-        .create()?;
-    for number in 0..COMPRESSED {
-        let (key, value) = (number.to_string(), compressible(number));
-        let record = BaseRecord::to(topic).partition(0).key(&key).payload(&value);
-        producer.send(record).map_err(|(why, _)| why)?;
-    }
-    tokio::task::spawn_blocking(move || producer.flush(WAIT)).await??;
-    Ok(())
-}
-
-#[tokio::test]
-async fn every_codec_is_kept_and_copies_are_no_larger_than_tags_make_them() -> Result<()> {
-    let Pair { tw, jp } = pair().await?;
-    let mut topics = Vec::new();
-    for (name, codec) in CODECS {
-        let (by_producer, by_topic) = (format!("codec.{name}"), format!("codec.{name}.set"));
-        tw.create_topic(&by_producer, 1, &[]).await?;
-        compress(tw, &by_producer, name).await?;
-        let kafkas = if name == "none" { "uncompressed" } else { name };
-        tw.create_topic(&by_topic, 1, &[("compression.type", kafkas)])
-            .await?;
-        compress(tw, &by_topic, if name == "lz4" { "zstd" } else { "lz4" }).await?;
-        topics.extend([(by_producer, codec), (by_topic, codec)]);
-    }
-    let mut process = Kuroshio::run(one_way(pair().await?, "codec", &["codec[.].*"]))?;
-    process.ready(WAIT).await?;
-    for (topic, codec) in &topics {
-        let source = log(tw, topic).await?;
-        let copies = until_copied(jp, topic, COMPRESSED)
-            .await
-            .with_context(|| process.log_tail())?;
-        let codecs = |log: &[Stored]| -> BTreeSet<String> {
-            let data = log.iter().filter(|stored| stored.batch.marker.is_none());
-            data.map(|stored| format!("{:?}", stored.batch.codec)).collect()
-        };
-        let expected = BTreeSet::from([format!("{codec:?}")]);
-        ensure!(
-            codecs(&source) == expected && codecs(&copies) == expected,
-            "{topic}: {:?} on the source, {:?} on the target",
-            codecs(&source),
-            codecs(&copies)
-        );
-        let lies: Vec<_> = records(&source)?.iter().map(raw).collect();
-        same(topic, &records(&copies)?, &lies)?;
-        let bytes = |log: &[Stored]| log.iter().map(|stored| stored.length).sum::<usize>();
-        let (before, after) = (bytes(&source), bytes(&copies));
-        // A tag as if nothing were compressed, headers of batches and markers, and a tenth for batches that end elsewhere. Without
-        // compression it would be thirty times as much.
-        let bound = before * 11 / 10 + COMPRESSED * 64 + copies.len() * 200;
-        println!(
-            "{topic}: {before} bytes became {after}, bound {bound}, in {} batches and markers",
-            copies.len()
-        );
-        ensure!(after <= bound, "{topic}: {before} bytes became {after}");
-    }
-    Ok(())
-}
-
 /// Records of 10 MB come into a topic that could not hold them when it was made.
 #[tokio::test]
 async fn a_topic_that_learns_to_hold_large_records_goes_on() -> Result<()> {
@@ -396,122 +317,4 @@ async fn a_topic_that_learns_to_hold_large_records_goes_on() -> Result<()> {
         }
     })
     .await
-}
-
-/// Writes versions of the keys `a` to `e`, in segments of their own.
-async fn versions(kafka: &Cluster, topic: &str, from: usize) -> Result<()> {
-    for version in from..from + 20 {
-        let records: Vec<_> = ["a", "b", "c", "d", "e"]
-            .map(|key| RawRecord {
-                key: Some(key.into()),
-                value: Some(format!("{version}").into_bytes()),
-                timestamp: now().unwrap_or(0),
-                ..RawRecord::default()
-            })
-            .into();
-        append(kafka, topic, 0, &records).await?;
-    }
-    Ok(())
-}
-
-/// Waits until the cleaner was there: of all that lies before the offset only a few are left. Written to meanwhile, so that segments end.
-async fn until_compacted(kafka: &Cluster, topic: &str, before: i64) -> Result<()> {
-    until(WAIT * 2, &format!("{topic} to be compacted"), || async {
-        let end = RawRecord {
-            key: Some(b"roll".to_vec()),
-            timestamp: now().unwrap_or(0),
-            ..RawRecord::default()
-        };
-        append(kafka, topic, 0, &[end])
-            .await
-            .map_err(|why| format!("{why:#}"))?;
-        let log = log(kafka, topic).await.and_then(|log| records(&log));
-        let left = log.map_err(|why| format!("{why:#}"))?;
-        let left = left.iter().filter(|record| record.offset < before).count();
-        if left <= 10 {
-            Ok(())
-        } else {
-            Err(format!("{left} left"))
-        }
-    })
-    .await
-}
-
-/// Gaps are no loss: in a backlog, and where a position lies that its log was compacted over.
-#[tokio::test]
-async fn a_log_that_was_compacted_has_lost_nothing() -> Result<()> {
-    let Pair { tw, jp } = pair().await?;
-    let topic = "fidelity.compacted";
-    let configs = [
-        ("cleanup.policy", "compact"),
-        ("min.cleanable.dirty.ratio", "0.0"),
-        ("segment.ms", "100"),
-        ("delete.retention.ms", "0"),
-    ];
-    tw.create_topic(topic, 1, &configs).await?;
-    // What is copied must not be compacted, or it could not be counted.
-    jp.create_topic(topic, 1, &[]).await?;
-    versions(tw, topic, 0).await?;
-    until_compacted(tw, topic, 95).await?;
-    let mut config = one_way(pair().await?, "fidelity-compacted", &["fidelity[.]compacted"]);
-    config["defaults"]["configs"] = serde_json::json!({ "sync": false });
-    let mut process = Kuroshio::run(config)?;
-    process.ready(WAIT).await?;
-    // In step with the source at `end`, all of it there.
-    let in_step = async |process: &Kuroshio| -> Result<i64> {
-        let end = crate::regions::ends(tw, &[topic]).await?;
-        let end = *end.values().next().context("no end")?;
-        let what = format!("the position of {topic} at {end}");
-        until(WAIT, &what, || async {
-            match crate::regions::position(jp, "kuroshio.fidelity-compacted-tw-jp", topic, 0).await {
-                Ok(kuroshio_wire::Stored::Offset(at)) if at.offset == end => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await
-        .with_context(|| process.log_tail())?;
-        Ok(end)
-    };
-    in_step(&process).await?;
-    let values = |records: &[Record]| -> Vec<Bytes> {
-        let versions = records
-            .iter()
-            .filter(|record| record.key.as_deref() != Some(b"roll"));
-        versions.filter_map(|record| record.value.clone()).collect()
-    };
-    let copies = records(&log(jp, topic).await?)?;
-    ensure!(
-        values(&copies) == vec![Bytes::from("19"); 5],
-        "{:?}\n{}",
-        values(&copies),
-        process.log_tail()
-    );
-
-    // Away while the log is written on, and compacted from before its position to far behind it.
-    let began = Instant::now();
-    process.terminate()?;
-    process.exited(WAIT).await?;
-    let end = crate::regions::ends(tw, &[topic]).await?;
-    let end = *end.values().next().context("no end")?;
-    versions(tw, topic, 20).await?;
-    until_compacted(tw, topic, end + 95).await?;
-    process.restart()?;
-    process.ready(WAIT).await?;
-    in_step(&process).await?;
-    println!("compacted after {:?}", began.elapsed());
-    let copies = records(&log(jp, topic).await?)?;
-    let expected = [vec![Bytes::from("19"); 5], vec![Bytes::from("39"); 5]].concat();
-    ensure!(
-        values(&copies) == expected,
-        "{:?}\n{}",
-        values(&copies),
-        process.log_tail()
-    );
-    let lost = process.metric("kuroshio_lost_records_total", &[]).await?;
-    ensure!(lost.unwrap_or(0.0) == 0.0, "{lost:?}\n{}", process.log_tail());
-    let lag = process
-        .metric("kuroshio_lag_records", &[("topic", topic)])
-        .await?;
-    ensure!(lag.is_none_or(|lag| lag == 0.0), "{lag:?}");
-    Ok(())
 }

@@ -29,6 +29,7 @@ mod growth;
 mod harness;
 mod kills;
 mod loss;
+mod many;
 mod memory;
 mod mesh;
 mod observed;

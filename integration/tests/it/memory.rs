@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::regions::{WAIT, clusters};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 /// `memory` unless told.
 const MEMORY: u64 = 128 * MIB;
 
@@ -27,19 +27,19 @@ const LARGE_LIMIT: &str = "11534336";
 
 /// What lies in the source before the process starts.
 #[derive(Clone)]
-struct Backlog {
-    topics: Vec<String>,
+pub(crate) struct Backlog {
+    pub(crate) topics: Vec<String>,
     /// Of each topic.
-    partitions: i32,
-    records: u64,
+    pub(crate) partitions: i32,
+    pub(crate) records: u64,
     /// So many records in a row go to one partition.
-    row: u64,
-    codec: &'static str,
-    value: fn(u64) -> Vec<u8>,
+    pub(crate) row: u64,
+    pub(crate) codec: &'static str,
+    pub(crate) value: fn(u64) -> Vec<u8>,
 }
 
 impl Backlog {
-    async fn fill(&self, source: &Cluster) -> Result<()> {
+    pub(crate) async fn fill(&self, source: &Cluster) -> Result<()> {
         for topic in &self.topics {
             let limit = [("max.message.bytes", LARGE_LIMIT)];
             source.create_topic(topic, self.partitions, &limit).await?;
