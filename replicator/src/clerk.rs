@@ -19,6 +19,7 @@ use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tracing::Instrument;
 
 use crate::board::FlowBoard;
+use crate::first_look::FirstLook;
 use crate::lanes::FlowEnds;
 use crate::line::{PumpGone, PumpLine};
 use crate::member::Seating;
@@ -63,7 +64,7 @@ pub struct Clerk {
     /// Of this flow's transactions, if it has any.
     pub transaction_timeout: Option<Duration>,
     /// The partitions that were there when this process first looked: only for them `start` counts.
-    pub first_catalog: watch::Receiver<Option<Arc<BTreeSet<TopicPartition>>>>,
+    pub first_look: watch::Receiver<Option<Arc<FirstLook>>>,
     /// Makes discovery look at once.
     pub look: Arc<Notify>,
     /// What the member knows of our seat.

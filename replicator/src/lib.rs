@@ -13,6 +13,7 @@ pub mod demo;
 pub mod exporter;
 pub mod failover;
 mod figures;
+pub mod first_look;
 pub mod forms;
 pub mod groups;
 pub mod heartbeats;

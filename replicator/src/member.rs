@@ -2,6 +2,7 @@
 //! between, and tells the pump what it hears.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,8 +40,10 @@ pub struct Seating {
     pub membership: Membership,
     /// The whole group's slots.
     pub assignment: Arc<Assignment>,
-    /// This is the flow's first start, for this process.
+    /// The flow had no position at all when this generation was made, of which this process was.
     pub fresh: bool,
+    /// Some generation of this process was made so: the flow first started with it.
+    pub first: bool,
 }
 
 /// One pump's membership.
@@ -67,6 +70,8 @@ pub struct Member {
     pub board: Arc<FlowBoard>,
     /// Counts rebalances.
     pub metrics: FlowMetrics,
+    /// Whether the flow first started with this process: shared by its pumps, for slots may move between them before all is decided.
+    pub first: Arc<AtomicBool>,
     /// Our member id, once given.
     pub id: Option<Arc<str>>,
     /// Between attempts that fail.
@@ -120,13 +125,17 @@ impl Member {
 
     /// The seat that beats from now on.
     async fn join(&mut self, claims: Option<Claims>) -> Result<Option<Membership>, PumpGone> {
+        let takes_over = self.id.is_none();
         let span = spans::join(self.board.name(), &self.instance);
         match self.take_seat(claims).instrument(span.clone()).await {
             Ok((assigned, seating)) => {
                 span.record("generation", assigned.membership.generation);
                 self.backoff.reset();
                 self.metrics.rebalanced();
-                if seating.assignment.mismatched.contains(&*self.instance) {
+                // A restarted member is given what was made for its forerunner: whose rules differ now is not known until the group is
+                // divided anew, and of itself it is not.
+                let outdated = takes_over && !seating.assignment.mismatched.is_empty();
+                if !outdated && seating.assignment.mismatched.contains(&*self.instance) {
                     self.board.error(format!(
                         "group {}: this instance's routing rules differ from those of the group's leader, or another process has the \
                          name {}; it gets no partitions until they are equal",
@@ -136,6 +145,9 @@ impl Member {
                 self.seating.send_replace(Some(seating));
                 let membership = assigned.membership.clone();
                 self.line.tell(News::Assigned(assigned)).await?;
+                if outdated {
+                    self.line.tell(News::Rebalancing).await?;
+                }
                 Ok(Some(membership))
             }
             Err(Trouble::Gone) => Err(PumpGone),
@@ -194,6 +206,7 @@ impl Member {
         }
         let assignment = Assignment::decode(&bytes)?;
         let fresh = assignment.fresh.contains(&self.incarnation);
+        let first = self.first.fetch_or(fresh, Ordering::Relaxed) || fresh;
         let assigned = Assigned {
             membership: joined.membership.clone(),
             slot_count: assignment.slot_count(),
@@ -206,6 +219,7 @@ impl Member {
                 membership: joined.membership,
                 assignment: Arc::new(assignment),
                 fresh,
+                first,
             },
         ))
     }

@@ -16,6 +16,7 @@ use tracing::Instrument;
 use crate::board::FlowBoard;
 use crate::config::{self, Partitions};
 use crate::configs::configs;
+use crate::first_look::FirstLook;
 use crate::forms::Forms;
 use crate::metrics::Gauge;
 use crate::spans;
@@ -39,8 +40,8 @@ pub struct Discovery {
     pub board: Arc<FlowBoard>,
     /// The partitions to copy.
     pub catalog: watch::Sender<Arc<[Pairing]>>,
-    /// Those found first.
-    pub first: watch::Sender<Option<Arc<BTreeSet<TopicPartition>>>>,
+    /// What was found first.
+    pub first_look: watch::Sender<Option<Arc<FirstLook>>>,
     /// Partitions per slot.
     pub weights: watch::Sender<Arc<[u32]>>,
     /// Told when something is wrong with a topic: look at once.
@@ -83,6 +84,11 @@ impl Discovery {
         self.kept.set(kept(&plan).count() as f64);
         for conflict in &plan.conflicts {
             self.board.error(conflict.to_string());
+        }
+        if self.first_look.borrow().is_none() {
+            let found = plan.routes.keys().filter_map(|source| topics.get(source));
+            let look = FirstLook::take(&self.source, self.flow.start, found).await;
+            self.first_look.send_replace(Some(Arc::new(look)));
         }
         let names: Vec<Arc<str>> = plan.routes.values().cloned().collect();
         let mut there = self.target_topics(&names).await?;
@@ -304,15 +310,6 @@ impl Discovery {
             }
         }
         self.weights.send_replace(weights.into());
-        self.first.send_if_modified(|first| {
-            let none = first.is_none();
-            if none {
-                *first = Some(Arc::new(
-                    pairings.iter().map(|pairing| pairing.source.clone()).collect(),
-                ));
-            }
-            none
-        });
         self.catalog.send_if_modified(|catalog| {
             let changed = catalog[..] != pairings[..];
             if changed {

@@ -1,5 +1,7 @@
 //! What MirrorMaker 2's own integration tests check of groups and checkpoints, asked of Kuroshio. Its names of them stand at each.
 
+mod topics;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

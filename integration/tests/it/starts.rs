@@ -7,8 +7,9 @@ use kuroshio_integration::{Cluster, Kuroshio, Pair, RawRecord, append, pair, unt
 use rdkafka::message::Message;
 use serde_json::json;
 
+use crate::bad_input::says;
 use crate::growth::grow;
-use crate::regions::{WAIT, one_way, read, until_stored};
+use crate::regions::{WAIT, one_way, read, until_status, until_stored};
 
 /// The start, and how it is written: another zone, and a part of a second.
 const START: i64 = 1_705_276_800_500;
@@ -146,4 +147,33 @@ async fn a_start_in_the_future_begins_at_the_end() -> Result<()> {
         at(tw, (topic, partition), &[3]).await?;
     }
     until_values(jp, topic, &[(0, &[3]), (1, &[3])], &process).await
+}
+
+/// The end is where it was when the flow first looked: that the target's topic was not there yet, because it takes long or was refused,
+/// neither brings back what was before nor skips what came since.
+#[tokio::test]
+async fn the_end_is_that_of_the_first_look() -> Result<()> {
+    let Pair { tw, jp } = pair().await?;
+    let (topic, there) = ("look.orders", "look.there");
+    let kept = [("retention.ms", "-1")];
+    for topic in [topic, there] {
+        tw.create_topic(topic, 2, &kept).await?;
+        at(tw, (topic, 0), &[1, 2]).await?;
+    }
+    jp.create_topic(there, 2, &kept).await?;
+    let mut config = one_way(pair().await?, "look", &["look[.].*"]);
+    config["defaults"]["start"] = json!("latest");
+    // More replicas than there are brokers.
+    config["defaults"]["replication_factor"] = json!(2);
+    let mut process = Kuroshio::run(config)?;
+    process.ready(WAIT).await?;
+    let refused = |flow: &serde_json::Value| says(flow, "cannot create topic look.orders");
+    until_status(&mut process, "look-tw-jp", WAIT, refused).await?;
+    until_stored(jp, "kuroshio.look-tw-jp", there, 0).await?;
+    at(tw, (topic, 0), &[3]).await?;
+    at(tw, (topic, 1), &[4]).await?;
+    jp.create_topic(topic, 2, &kept).await?;
+    until_values(jp, topic, &[(0, &[3]), (1, &[4])], &process).await?;
+    at(tw, (topic, 0), &[5]).await?;
+    until_values(jp, topic, &[(0, &[3, 5]), (1, &[4])], &process).await
 }

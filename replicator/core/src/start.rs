@@ -141,8 +141,8 @@ pub enum Record {
 pub enum Configured {
     /// At the first record.
     Earliest,
-    /// At the end.
-    Latest,
+    /// At the end, as it was when the flow first looked; `None`: as it is.
+    Latest(Option<SourceOffset>),
     /// At the first record from a time on, which the caller has looked up; `None`: there is no such record.
     Timestamp(Option<SourceOffset>),
 }
@@ -167,8 +167,8 @@ pub struct Facts<'a> {
     pub log_start: SourceOffset,
     /// The offset after the last one of the source log: its high watermark.
     pub log_end: SourceOffset,
-    /// The flow had no position at all when this generation was made: this is its first start.
-    pub fresh: bool,
+    /// This process was there when the flow first started, and found the partition then.
+    pub first: bool,
     /// Start of partitions that the flow's first start finds.
     pub configured: Configured,
     /// What the target's tail says; looked at only where the position is lost or missing.
@@ -330,15 +330,17 @@ fn without_position(facts: &Facts<'_>, untrusted: Option<SourceOffset>) -> Start
 
 fn first_start(facts: &Facts<'_>) -> Start {
     // A partition that appears later begins with its first record, whatever the first start was.
-    let configured = if facts.fresh {
+    let configured = if facts.first {
         facts.configured
     } else {
         Configured::Earliest
     };
     at(match configured {
         Configured::Earliest => facts.log_start,
-        Configured::Latest | Configured::Timestamp(None) => facts.log_end,
-        Configured::Timestamp(Some(offset)) => offset.max(facts.log_start).min(facts.log_end),
+        Configured::Latest(None) | Configured::Timestamp(None) => facts.log_end,
+        Configured::Latest(Some(offset)) | Configured::Timestamp(Some(offset)) => {
+            offset.max(facts.log_start).min(facts.log_end)
+        }
     })
 }
 

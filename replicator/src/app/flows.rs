@@ -5,6 +5,7 @@ mod tasks;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::flow::{FlowSettings, Pairing};
@@ -18,6 +19,7 @@ use crate::app::Stop;
 use crate::board::FlowBoard;
 use crate::clerk::{Clerk, FirstStart};
 use crate::config::{self, Delivery, Pumps, Start};
+use crate::first_look::FirstLook;
 use crate::lanes::{FlowEnds, LaneDesk, PumpView};
 use crate::line::{PumpLine, WakeSlot};
 use crate::member::{Member, Seating};
@@ -99,7 +101,8 @@ struct Shared {
     fingerprint: u64,
     started: Instant,
     catalog: watch::Receiver<Arc<[Pairing]>>,
-    first: watch::Receiver<Option<Arc<BTreeSet<kuroshio_core::types::TopicPartition>>>>,
+    first_look: watch::Receiver<Option<Arc<FirstLook>>>,
+    first: Arc<AtomicBool>,
     weights: watch::Receiver<Arc<[u32]>>,
     look: Arc<Notify>,
 }
@@ -203,6 +206,7 @@ impl FlowRun {
             seating: seating_tell,
             board: Arc::clone(&self.board),
             metrics: self.metrics.clone(),
+            first: Arc::clone(&shared.first),
             id: None,
             backoff: Backoff::new(REACH.0, REACH.1),
         };
@@ -314,7 +318,7 @@ impl FlowRun {
                 Delivery::ExactlyOnce => Some(TRANSACTION_TIMEOUT),
                 Delivery::AtLeastOnce => None,
             },
-            first_catalog: shared.first.clone(),
+            first_look: shared.first_look.clone(),
             look: Arc::clone(&shared.look),
             seating,
             line,

@@ -7,6 +7,8 @@ use kuroshio_wire::{Error, GroupOffset, Isolation, OffsetAt};
 
 use super::identity::{Epochs, judge_epochs};
 use super::{Bounds, Clerk, FirstStart, Outcome, loss_text};
+use crate::first_look::Seen;
+use crate::member::Seating;
 use crate::tail::{self, Depth, Newest};
 
 impl Clerk {
@@ -18,15 +20,20 @@ impl Clerk {
         bounds: Bounds,
     ) -> Outcome {
         let source = self.ends.log(pairing);
-        let first = self.first_catalog.borrow().clone();
-        let fresh = self
-            .seating
+        let seen = self
+            .first_look
             .borrow()
             .as_ref()
-            .is_some_and(|seating| seating.fresh)
-            && first.is_some_and(|first| first.contains(&pairing.source));
+            .and_then(|first| first.find(pairing));
+        let seating = |of: fn(&Seating) -> bool| self.seating.borrow().as_ref().is_some_and(of);
+        // A partition whose target was not there yet is decided later, maybe in another generation.
+        let first = seating(|seating| seating.first) && seen.is_some();
+        let fresh = seating(|seating| seating.fresh) && seen.is_some();
         let (mut tail, mut newest) = (Tail::Unread, None);
-        let configured = match self.configured(pairing, fresh && stored.is_none()).await {
+        let configured = match self
+            .configured(pairing, seen.filter(|_| first && stored.is_none()))
+            .await
+        {
             Ok(configured) => configured,
             Err(error) => return self.failed(&error),
         };
@@ -57,7 +64,7 @@ impl Clerk {
                 source: &source,
                 log_start: bounds.log_start,
                 log_end: bounds.log_end,
-                fresh,
+                first,
                 configured,
                 tail,
                 on_data_loss: self.on_data_loss,
@@ -194,10 +201,11 @@ impl Clerk {
         }
     }
 
-    async fn configured(&self, pairing: &Pairing, counts: bool) -> Result<Configured, Error> {
+    /// `seen`: what was found first, if it counts.
+    async fn configured(&self, pairing: &Pairing, seen: Option<Seen>) -> Result<Configured, Error> {
         Ok(match self.first_start {
-            FirstStart::Latest => Configured::Latest,
-            FirstStart::Timestamp(ms) if counts => {
+            FirstStart::Latest => Configured::Latest(seen.and_then(|seen| seen.end)),
+            FirstStart::Timestamp(ms) if seen.is_some() => {
                 let at = OffsetAt::Timestamp(ms);
                 let listed = self
                     .source

@@ -240,10 +240,10 @@ impl Ends<'_> {
             source: &lane.log,
             log_start,
             log_end,
-            fresh: found.fresh,
+            first: found.fresh,
             configured: match self.flow.start {
                 config::Start::Earliest => Configured::Earliest,
-                config::Start::Latest => Configured::Latest,
+                config::Start::Latest => Configured::Latest(None),
                 config::Start::Timestamp(_) => Configured::Timestamp(offset(&mut found.timed)?),
             },
             tail: Tail::Unread,
@@ -266,7 +266,7 @@ impl Ends<'_> {
         }
         let (resumes, offset, note) = match decided {
             Start::At(position) if searched => {
-                let why = if facts.fresh {
+                let why = if facts.first {
                     self.flow.start.to_string()
                 } else {
                     "earliest".to_owned()

@@ -15,8 +15,8 @@ fn facts(source: &LogId) -> Facts<'_> {
         source,
         log_start: SourceOffset(100),
         log_end: SourceOffset(200),
-        fresh: false,
-        configured: Configured::Latest,
+        first: false,
+        configured: Configured::Latest(None),
         tail: Tail::Unread,
         on_data_loss: OnDataLoss::Continue,
     }
@@ -118,15 +118,15 @@ fn without_a_position_the_tail_decides() {
         (tag(99, Record::Unread), start_at(100)),
         (tag(89, Record::Unread), loss(LossReason::Retention, 90, 100, 100)),
     ] {
-        for fresh in [false, true] {
+        for first in [false, true] {
             // A first start with nothing on the target is what the configuration says, see below.
-            let fresh = fresh && tail != Tail::NoTag;
+            let first = first && tail != Tail::NoTag;
             let facts = Facts {
                 tail,
-                fresh,
+                first,
                 ..facts(&source)
             };
-            assert_eq!(decide(&facts), expected, "{tail:?} fresh {fresh}");
+            assert_eq!(decide(&facts), expected, "{tail:?} first {first}");
         }
     }
 }
@@ -150,22 +150,25 @@ fn an_untrusted_position_without_a_tag_is_lost() {
 #[test]
 fn the_first_start_is_as_configured() {
     let source = source();
-    for (configured, first, later) in [
+    for (configured, at_first, later) in [
         (Configured::Earliest, 100, 100),
-        (Configured::Latest, 200, 100),
+        (Configured::Latest(None), 200, 100),
+        (Configured::Latest(Some(SourceOffset(170))), 170, 100),
+        (Configured::Latest(Some(SourceOffset(20))), 100, 100),
+        (Configured::Latest(Some(SourceOffset(999))), 200, 100),
         (Configured::Timestamp(Some(SourceOffset(170))), 170, 100),
         (Configured::Timestamp(Some(SourceOffset(20))), 100, 100),
         (Configured::Timestamp(Some(SourceOffset(999))), 200, 100),
         (Configured::Timestamp(None), 200, 100),
     ] {
-        for (fresh, expected) in [(true, first), (false, later)] {
+        for (first, expected) in [(true, at_first), (false, later)] {
             let facts = Facts {
                 configured,
-                fresh,
+                first,
                 tail: Tail::NoTag,
                 ..facts(&source)
             };
-            assert_eq!(decide(&facts), start_at(expected), "{configured:?} fresh {fresh}");
+            assert_eq!(decide(&facts), start_at(expected), "{configured:?} first {first}");
         }
     }
 }

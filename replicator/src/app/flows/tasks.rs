@@ -37,7 +37,7 @@ impl FlowRun {
         };
         let group: Arc<str> = group_of(&self.flow.name).into();
         let (catalog_tell, catalog) = watch::channel(Vec::new().into());
-        let (first_tell, first) = watch::channel(None);
+        let (first_tell, first_look) = watch::channel(None);
         let (weights_tell, weights) = watch::channel(Vec::new().into());
         let look = Arc::new(Notify::new());
         let discovery = Discovery {
@@ -47,7 +47,7 @@ impl FlowRun {
             forms: Forms::new(self.flow.compression, self.embedded),
             board: Arc::clone(&self.board),
             catalog: catalog_tell,
-            first: first_tell,
+            first_look: first_tell,
             weights: weights_tell,
             look: Arc::clone(&look),
             known: BTreeSet::new(),
@@ -86,7 +86,8 @@ impl FlowRun {
             fingerprint: self.flow.router.fingerprint(),
             started,
             catalog,
-            first,
+            first_look,
+            first: Arc::default(),
             weights,
             look,
         }
