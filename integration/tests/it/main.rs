@@ -18,6 +18,7 @@ mod application;
 mod bad_input;
 mod beside;
 mod both_ways;
+mod check;
 mod compat;
 mod configs;
 mod engine;

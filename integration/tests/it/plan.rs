@@ -233,7 +233,7 @@ async fn a_plan_says_what_a_start_does_and_changes_nothing() -> Result<()> {
     ensure!(ended.code == Some(0), "{ended:?}");
     for line in [
         "topics: 6 copied, of which 2 are created and 1 grow; ",
-        "  create      plan.made, 3 partitions, the target's default of replicas, cleanup.policy=compact",
+        "  create      plan.made, 3 partitions, replication factor: the target's default, cleanup.policy=compact",
         "  create      plan.old as plan.new, 1 partition",
         "  grow        plan.grown, from 1 to 3 partitions",
         "  not copied  plan.pii: must stay where it is (residency \"plan[.]pii\")",

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::acls::{Operation, PatternType};
+use crate::routes::is_reserved;
 use crate::types::group_of;
 
 /// An end of the flow.
@@ -230,7 +231,9 @@ fn on_target(facts: &Facts, list: &mut List) {
     let why = "records are written, with their positions, and read to translate offsets";
     list.add(topic, topics(), &[O::DESCRIBE, O::READ, O::WRITE], why);
     if facts.partitions {
-        list.add(topic, topics(), &[O::ALTER], "partitions are added");
+        // Kuroshio's own have one.
+        let grown = topics().filter(|target| !is_reserved(target));
+        list.add(topic, grown, &[O::ALTER], "partitions are added");
     }
     if facts.configs {
         let configs = [O::DESCRIBE_CONFIGS, O::ALTER_CONFIGS];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kuroshio_core::acls::Operation;
 use kuroshio_core::needs::{Facts, Kind, Need, Permission, Side, needs};
+use kuroshio_core::routes::is_reserved;
 use kuroshio_wire::{Cluster, Error, KafkaCode, NewTopic, Operations, Topics};
 
 use super::Report;
@@ -135,7 +136,8 @@ impl Trial<'_> {
             name, source, target, ..
         } = self.flow;
         let subject = format!("flow {name}");
-        let told = match facts.routes.len() {
+        let selected = facts.routes.keys().filter(|topic| !is_reserved(topic));
+        let told = match selected.count() {
             0 => format!("no topic of {source} is selected; topics that it may not describe are not seen"),
             count => format!("{} of {source} selected", many(count, "topic")),
         };
@@ -286,7 +288,7 @@ impl Trial<'_> {
 /// Whether it is allowed. Of what may not be described is not told what else may be done, and who may read, write or alter may describe.
 fn allowed(told: Option<&Result<Operations, Error>>, operation: Operation) -> Result<bool, Error> {
     match told {
-        None => Ok(true),
+        None => Ok(false),
         Some(Ok(operations)) => Ok(operations.allow(operation)),
         Some(Err(error)) if is_refusal(error) => {
             Ok([Operation::DESCRIBE_CONFIGS, Operation::ALTER_CONFIGS].contains(&operation))

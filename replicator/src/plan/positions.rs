@@ -223,6 +223,7 @@ impl Ends<'_> {
         };
         let (start, end) = (offset(&mut found.starts)?, offset(&mut found.ends)?);
         let (Some(log_start), Some(log_end)) = (start, end) else {
+            row.note = Some("the source does not say where its log begins and ends".to_owned());
             return Ok(None);
         };
         let position = stored.as_ref().map_or(0, |stored| stored.offset);

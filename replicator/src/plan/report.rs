@@ -155,16 +155,14 @@ impl FlowPlan {
     }
 
     fn creation(&self, row: &TopicRow) -> String {
-        let replicas = match self.replication_factor {
-            -1 => "the target's default of replicas".to_owned(),
-            count => many(usize::try_from(count).unwrap_or(0), "replica"),
+        let factor = match self.replication_factor {
+            -1 => "the target's default".to_owned(),
+            factor => factor.to_string(),
         };
         let configs = row.creation.iter().flat_map(|creation| &creation.configs);
         let configs: String = configs.map(|(name, value)| format!(" {name}={value}")).collect();
-        format!(
-            ", {replicas}{}{configs}",
-            if configs.is_empty() { "" } else { "," }
-        )
+        let comma = if configs.is_empty() { "" } else { "," };
+        format!(", replication factor: {factor}{comma}{configs}")
     }
 
     fn configs(&self, text: &mut String) -> std::fmt::Result {

@@ -8,9 +8,13 @@ fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
 fn plain() -> Facts {
     Facts {
         flow: "tw-jp".into(),
-        routes: [("orders", "orders"), ("bills", "jp.bills")]
-            .map(|(source, target)| (source.into(), target.into()))
-            .into(),
+        routes: [
+            ("orders", "orders"),
+            ("bills", "jp.bills"),
+            ("kuroshio.heartbeats", "kuroshio.heartbeats"),
+        ]
+        .map(|(source, target)| (source.into(), target.into()))
+        .into(),
         missing: names(&["jp.bills"]),
         exactly_once: true,
         ..Facts::default()
@@ -64,11 +68,11 @@ fn nothing_is_asked_for_that_is_not_wanted() {
     assert_eq!(
         lines(&plain()),
         [
-            "source topic bills,orders DESCRIBE,READ",
+            "source topic bills,kuroshio.heartbeats,orders DESCRIBE,READ",
             "source topic bills DESCRIBE_CONFIGS",
             "source group kuroshio.tw-jp DESCRIBE",
             "target topic jp.bills CREATE",
-            "target topic jp.bills,orders DESCRIBE,READ,WRITE",
+            "target topic jp.bills,kuroshio.heartbeats,orders DESCRIBE,READ,WRITE",
             "target group kuroshio.tw-jp DESCRIBE,READ",
             "target transactional id kuroshio.tw-jp. DESCRIBE,WRITE",
         ]
@@ -93,8 +97,8 @@ fn each_setting_asks_for_its_own() {
     assert_eq!(
         lines(&everything()),
         [
-            "source topic bills,orders DESCRIBE,READ",
-            "source topic bills,orders DESCRIBE_CONFIGS",
+            "source topic bills,kuroshio.heartbeats,orders DESCRIBE,READ",
+            "source topic bills,kuroshio.heartbeats,orders DESCRIBE_CONFIGS",
             "source group kuroshio.tw-jp DESCRIBE,READ",
             "source group app DESCRIBE",
             "source cluster DESCRIBE",
@@ -103,7 +107,7 @@ fn each_setting_asks_for_its_own() {
             "source group kuroshio.jp-tw DESCRIBE",
             "source transactional id kuroshio.jp-tw. DESCRIBE",
             "target topic jp.bills CREATE",
-            "target topic jp.bills,orders DESCRIBE,READ,WRITE",
+            "target topic jp.bills,kuroshio.heartbeats,orders DESCRIBE,READ,WRITE",
             "target topic jp.bills,orders ALTER",
             "target topic orders DESCRIBE_CONFIGS,ALTER_CONFIGS",
             "target group kuroshio.tw-jp DESCRIBE,READ",
