@@ -1,7 +1,7 @@
 //! Configs of topics follow from the side that has the authority, and from nowhere else.
 
 use anyhow::{Context, Result, ensure};
-use kuroshio_integration::{Cluster, Kuroshio, Pair, Spec, pair, until};
+use kuroshio_integration::{Cluster, Kuroshio, Pair, Spec, command, pair, until};
 use kuroshio_wire::{ConfigChange, ConfigSource};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -185,10 +185,12 @@ async fn what_the_target_refuses_is_told_once_and_left_out() -> Result<()> {
         "defaults": {
             "topics": { "include": ["refused[.].*"], "refresh": "200ms" },
             "configs": { "interval": "1s" },
+            "heartbeats": { "enabled": false },
         },
+        "instance": "refused",
         "log": { "format": "text" },
     });
-    let mut process = Kuroshio::run(config_of_flow)?;
+    let mut process = Kuroshio::run(config_of_flow.clone())?;
     process.ready(WAIT).await?;
     until_config(jp, topic, "cleanup.policy", Some("compact"))
         .await
@@ -212,5 +214,10 @@ async fn what_the_target_refuses_is_told_once_and_left_out() -> Result<()> {
         "config segment.bytes of topic refused.orders",
     );
     ensure!(again == Some(told), "told at {told}, then at {again:?}");
+    // A plan asks the target, and knows that there is nothing to do about it.
+    let args = ["plan", "--config", "{config}", "--detailed-exitcode"];
+    let ended = command(&args, Some(&config_of_flow), WAIT).await?;
+    let kept = "  keep        refused.orders segment.bytes (now ";
+    ensure!(ended.code == Some(0) && ended.stdout.contains(kept), "{ended:?}");
     Ok(())
 }

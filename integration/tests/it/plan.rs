@@ -349,7 +349,7 @@ async fn acls_are_planned_and_another_cluster_under_an_alias_is_named() -> Resul
         "defaults": {
             "topics": { "include": ["aclplan[.].*"], "refresh": "200ms" },
             "acls": { "sync": true, "interval": "1s", "delete": true },
-            "heartbeats": { "enabled": false },
+            "heartbeats": { "enabled": true },
         },
         "instance": "aclplan",
         "log": { "format": "text" },
@@ -359,6 +359,10 @@ async fn acls_are_planned_and_another_cluster_under_an_alias_is_named() -> Resul
     let expected = json!({ "none": null, "create": [orders.to_string()], "delete": [] });
     ensure!(code == Some(2) && acls(&report) == expected, "{report:#}");
     ensure!(wire(&jp).topic_acls().await? == BTreeSet::from([local.clone()]));
+    // Heartbeats are made on the source, and copied.
+    let heartbeats = |cluster| json!({ "topic": "kuroshio.heartbeats", "cluster": cluster });
+    let own = &report["flows"][0]["topics"]["own"];
+    ensure!(*own == json!([heartbeats("tw"), heartbeats("jp")]), "{own}");
 
     let mut process = Kuroshio::run(config.clone())?;
     process.ready(WAIT).await?;
