@@ -230,14 +230,19 @@ fn on_target(facts: &Facts, list: &mut List) {
     let topics = || facts.routes.values().cloned();
     let why = "records are written, with their positions, and read to translate offsets";
     list.add(topic, topics(), &[O::DESCRIBE, O::READ, O::WRITE], why);
+    list.add(
+        topic,
+        topics(),
+        &[O::DESCRIBE_CONFIGS],
+        "batches are no larger than the target takes them",
+    );
     if facts.partitions {
         // Kuroshio's own have one.
         let grown = topics().filter(|target| !is_reserved(target));
         list.add(topic, grown, &[O::ALTER], "partitions are added");
     }
     if facts.configs {
-        let configs = [O::DESCRIBE_CONFIGS, O::ALTER_CONFIGS];
-        list.add(topic, facts.ruled.iter().cloned(), &configs, "configs follow");
+        list.add(topic, facts.ruled.iter().cloned(), &[O::ALTER_CONFIGS], "configs follow");
     }
     let own = group_of(&facts.flow);
     let members = [own.as_str().into()];
@@ -247,16 +252,15 @@ fn on_target(facts: &Facts, list: &mut List) {
         &[O::DESCRIBE, O::READ],
         "pumps are its members, positions its offsets",
     );
-    if facts.exactly_once {
-        let ids = (Side::Target, Kind::TransactionalId);
-        let why = "records and positions are written in transactions";
-        list.add(
-            ids,
-            [transactional_ids(&facts.flow)],
-            &[O::DESCRIBE, O::WRITE],
-            why,
-        );
+    let ids = (Side::Target, Kind::TransactionalId);
+    let why = if facts.exactly_once {
+        "records and positions are written in transactions"
     } else {
+        "what was refused is tried in transactions that are aborted"
+    };
+    let names = [transactional_ids(&facts.flow)];
+    list.add(ids, names, &[O::DESCRIBE, O::WRITE], why);
+    if !facts.exactly_once {
         list.add(
             cluster,
             ["".into()],
