@@ -177,6 +177,60 @@ async fn a_hub_relays_from_each_spoke_to_the_other() -> Result<()> {
     Ok(())
 }
 
+/// A record in which a cluster says its name.
+async fn speak(cluster: &Cluster, topic: &str) -> Result<()> {
+    let value = Some(cluster.alias().as_bytes());
+    write(cluster, (topic, 0), (b"k", value), OwnedHeaders::new()).await
+}
+
+/// MM2: `testNoCycles`. Names tell the way here, and no topic is made of a name that a cluster gave itself.
+#[tokio::test]
+async fn prefixes_behind_a_hub_do_not_pile_up() -> Result<()> {
+    let all = all().await?;
+    let [tw, jp, us] = all;
+    for cluster in all {
+        cluster.create_topic("piles.orders", 1, &[]).await?;
+        speak(cluster, "piles.orders").await?;
+    }
+    let mut config = flows(&all, "piles", "relay", &["tw>jp", "jp>tw", "us>jp", "jp>us"]);
+    config["defaults"]["naming"] = json!("prefix");
+    config["defaults"]["topics"]["include"] = json!(["(.*[.])?piles[.].*"]);
+    let mut process = Kuroshio::run(config)?;
+    process.ready(WAIT).await?;
+    let wanted: [(&Cluster, &[(&str, &str)]); 3] = [
+        (tw, &[("jp.piles.orders", "jp"), ("jp.us.piles.orders", "us")]),
+        (jp, &[("tw.piles.orders", "tw"), ("us.piles.orders", "us")]),
+        (us, &[("jp.piles.orders", "jp"), ("jp.tw.piles.orders", "tw")]),
+    ];
+    // The second round comes when every name had the time to become another one.
+    for round in 1..=2 {
+        for (cluster, copies) in wanted {
+            for (topic, birth) in copies {
+                let there = until_there(cluster, topic, round)
+                    .await
+                    .with_context(|| process.log_tail())?;
+                ensure!(
+                    there.len() == round && there.iter().all(|copy| copy.payload() == Some(birth.as_bytes())),
+                    "{topic} on {}: {there:?}",
+                    cluster.alias()
+                );
+            }
+            let topics = cluster.topics().await?.into_keys();
+            let made = topics
+                .filter(|topic| topic.contains("piles."))
+                .collect::<Vec<_>>();
+            let mut expected: Vec<_> = copies.iter().map(|(topic, _)| *topic).collect();
+            expected.push("piles.orders");
+            expected.sort_unstable();
+            ensure!(made == expected, "on {}: {made:?}", cluster.alias());
+        }
+        for cluster in all {
+            speak(cluster, "piles.orders").await?;
+        }
+    }
+    Ok(())
+}
+
 /// A second way for one topic would bring its records twice: that the process at hand runs but a part of it changes nothing.
 #[tokio::test]
 async fn two_ways_are_refused_whatever_part_of_the_file_runs() -> Result<()> {

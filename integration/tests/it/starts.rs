@@ -81,6 +81,8 @@ async fn a_timestamp_is_where_each_partition_begins_and_once() -> Result<()> {
 
     let mut config = one_way(pair().await?, "since", &["since[.].*"]);
     config["defaults"]["start"] = json!(WRITTEN);
+    // Slots move between them while all is decided.
+    config["defaults"]["pumps"] = json!(3);
     let mut process = Kuroshio::run(config)?;
     process.ready(WAIT).await?;
     for partition in 0..6 {
@@ -163,6 +165,7 @@ async fn the_end_is_that_of_the_first_look() -> Result<()> {
     jp.create_topic(there, 2, &kept).await?;
     let mut config = one_way(pair().await?, "look", &["look[.].*"]);
     config["defaults"]["start"] = json!("latest");
+    config["defaults"]["pumps"] = json!(3);
     // More replicas than there are brokers.
     config["defaults"]["replication_factor"] = json!(2);
     let mut process = Kuroshio::run(config)?;

@@ -3,6 +3,7 @@
 
 mod fingerprint;
 mod given;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,15 +12,11 @@ use std::sync::Arc;
 use regex::Regex;
 
 use given::Given;
+pub use names::{BadName, Owner, is_reserved};
+use names::{MM2_HEARTBEATS, bad_name, in_names, owner};
 
 /// The topic on the source into which Kuroshio writes its heartbeats.
 pub const HEARTBEATS: &str = "kuroshio.heartbeats";
-
-/// MirrorMaker 2's.
-const MM2_HEARTBEATS: &str = "heartbeats";
-
-/// Longest name that Kafka takes for a topic, in characters.
-const MAX_TOPIC_LEN: usize = 249;
 
 /// How topics are called on the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,20 +102,6 @@ pub enum RouteError {
     },
 }
 
-/// Why a topic on the target cannot have a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadName {
-    /// Longer than Kafka takes.
-    #[error("is not 1 to 249 characters long")]
-    Length,
-    /// Characters that Kafka does not take.
-    #[error("is not made of letters, digits, '.', '_' and '-' alone")]
-    Characters,
-    /// It belongs to Kuroshio, MM2 or Kafka.
-    #[error("is reserved")]
-    Reserved,
-}
-
 /// Why a topic is not copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unselected {
@@ -141,6 +124,11 @@ pub enum Unselected {
         /// The alias in its name.
         of: String,
     },
+    /// Under prefix naming: it came through the target on its way to the source. Copied again it would have ever longer names.
+    Returning {
+        /// The target.
+        to: String,
+    },
     /// The target cannot have a topic of that name.
     Name {
         /// The name.
@@ -158,51 +146,9 @@ impl fmt::Display for Unselected {
             Self::NotIncluded => f.write_str("not in topics.include"),
             Self::Excluded { pattern } => write!(f, "excluded by {pattern:?}"),
             Self::Replica { of } => write!(f, "a copy from {of}, and forward is local"),
+            Self::Returning { to } => write!(f, "a copy that has come through {to}"),
             Self::Name { name, why } => write!(f, "the name on the target, {name:?}, {why}"),
         }
-    }
-}
-
-/// Whose a topic is that is never copied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// `kuroshio.…`
-    Kuroshio,
-    /// `heartbeats`, `mm2-…`, `….internal`, `…-internal` (checkpoints and offset syncs among them).
-    MirrorMaker,
-    /// `__…`: Kafka's own and MSK's.
-    Kafka,
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kuroshio => "Kuroshio",
-            Self::MirrorMaker => "MirrorMaker 2",
-            Self::Kafka => "Kafka",
-        })
-    }
-}
-
-/// Whether it is one of the topics that Kuroshio or Kafka's own programs make for themselves.
-#[must_use]
-pub fn is_reserved(topic: &str) -> bool {
-    owner(topic).is_some()
-}
-
-fn owner(topic: &str) -> Option<Owner> {
-    if topic.starts_with("__") {
-        Some(Owner::Kafka)
-    } else if topic.starts_with("kuroshio.") {
-        Some(Owner::Kuroshio)
-    } else if topic == MM2_HEARTBEATS
-        || topic.starts_with("mm2-")
-        || topic.ends_with(".internal")
-        || topic.ends_with("-internal")
-    {
-        Some(Owner::MirrorMaker)
-    } else {
-        None
     }
 }
 
@@ -320,8 +266,14 @@ impl Router {
         if let Some(pattern) = matching(&self.exclude, topic) {
             return Err(Unselected::Excluded { pattern });
         }
-        if let Some((of, _)) = self.copied_from(topic).filter(|_| !self.settings.relay) {
-            return Err(Unselected::Replica { of: of.to_owned() });
+        let way = self.way(topic);
+        match way.first() {
+            Some(of) if !self.settings.relay => return Err(Unselected::Replica { of: (*of).to_owned() }),
+            _ if way.contains(&self.settings.target.as_str()) => {
+                let to = self.settings.target.clone();
+                return Err(Unselected::Returning { to });
+            }
+            _ => {}
         }
         let name = match (self.settings.rename.get(topic), &self.settings.naming) {
             (Some(name), _) => name.clone(),
@@ -362,17 +314,24 @@ impl Router {
         Some(found.into())
     }
 
-    /// Under prefix naming: the alias that the name begins with, and the rest.
-    fn copied_from<'a>(&'a self, topic: &'a str) -> Option<(&'a str, &'a str)> {
+    /// Under prefix naming: the clusters that the name begins with, the one that it came from last at first.
+    fn way<'a>(&'a self, topic: &'a str) -> Vec<&'a str> {
         let Naming::Prefix(separator) = &self.settings.naming else {
-            return None;
+            return Vec::new();
         };
-        self.settings.aliases.iter().find_map(|alias| {
-            let rest = topic
-                .strip_prefix(alias.as_str())?
-                .strip_prefix(separator.as_str())?;
-            (!rest.is_empty()).then_some((alias.as_str(), rest))
-        })
+        let (mut way, mut name) = (Vec::new(), topic);
+        let step = |name: &'a str| {
+            self.settings.aliases.iter().find_map(|alias| {
+                let rest = name.strip_prefix(alias.as_str())?;
+                let rest = rest.strip_prefix(separator.as_str())?;
+                (!rest.is_empty()).then_some((alias.as_str(), rest))
+            })
+        };
+        while let Some((alias, rest)) = step(name) {
+            way.push(alias);
+            name = rest;
+        }
+        way
     }
 
     /// The pattern of the residency rule that keeps the topic from the target.
@@ -472,22 +431,6 @@ fn check_prefixes(settings: &RouteSettings, errors: &mut Vec<RouteError>) {
                 other: other.clone(),
             });
         }
-    }
-}
-
-fn in_names(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
-}
-
-fn bad_name(name: &str) -> Option<BadName> {
-    if name.is_empty() || name.len() > MAX_TOPIC_LEN {
-        Some(BadName::Length)
-    } else if !name.chars().all(in_names) || name == "." || name == ".." {
-        Some(BadName::Characters)
-    } else if owner(name).is_some() {
-        Some(BadName::Reserved)
-    } else {
-        None
     }
 }
 

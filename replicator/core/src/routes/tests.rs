@@ -123,7 +123,13 @@ fn naming() {
             relay: true,
             ..prefixed()
         },
-        &[("us.orders", "-> tw.us.orders")],
+        &[
+            ("us.orders", "-> tw.us.orders"),
+            ("us.eu.orders", "-> tw.us.eu.orders"),
+            ("jp.orders", "a copy that has come through jp"),
+            ("us.jp.orders", "a copy that has come through jp"),
+            ("orders.jp.x", "-> tw.orders.jp.x"),
+        ],
     );
     let pairs = rename(&[("orders", "o"), ("secret.a", "a")]);
     let renamed = [("orders", "-> o"), ("secret.a", "excluded by \"secret[.].*\"")];
