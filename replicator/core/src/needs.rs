@@ -242,7 +242,12 @@ fn on_target(facts: &Facts, list: &mut List) {
         list.add(topic, grown, &[O::ALTER], "partitions are added");
     }
     if facts.configs {
-        list.add(topic, facts.ruled.iter().cloned(), &[O::ALTER_CONFIGS], "configs follow");
+        list.add(
+            topic,
+            facts.ruled.iter().cloned(),
+            &[O::ALTER_CONFIGS],
+            "configs follow",
+        );
     }
     let own = group_of(&facts.flow);
     let members = [own.as_str().into()];

@@ -253,53 +253,53 @@ impl Ends<'_> {
                 config::OnDataLoss::Halt => OnDataLoss::Halt,
             },
         };
-        Ok(self.judge(&facts, row))
+        Ok(judge(&facts, self.flow.start, row))
     }
+}
 
-    fn judge(&self, facts: &Facts<'_>, row: &mut PositionRow) -> Option<String> {
-        let mut decided = start::decide(facts);
-        let searched = decided == Start::AskTail;
-        if searched {
-            decided = start::decide(&Facts {
-                tail: Tail::NoTag,
-                ..facts.clone()
-            });
-        }
-        let (resumes, offset, note) = match decided {
-            Start::At(position) if searched => {
-                let why = if facts.first {
-                    self.flow.start.to_string()
-                } else {
-                    "earliest".to_owned()
-                };
-                (Resumes::Begins, Some(position.offset), Some(why))
-            }
-            Start::At(position) => (Resumes::Committed, Some(position.offset), None),
-            Start::Lost(loss) => (Resumes::Elsewhere, Some(loss.then), Some(loss_text(&loss))),
-            Start::Halt(loss) => {
-                let note = format!("{} (on_data_loss: halt)", loss_text(&loss));
-                (Resumes::Stands, None, Some(note))
-            }
-            Start::WrongCluster { known, now } => {
-                let alias = &self.flow.source;
-                row.resumes = Resumes::Stands;
-                return Some(format!(
-                    "alias {alias} names the cluster {now}, but positions are of the cluster {known}: the flow would stop; give \
-                     the new cluster a new alias"
-                ));
-            }
-            // Asked only with a tail that was read.
-            Start::AskTail | Start::AskRecord(_) => (Resumes::Unknown, None, None),
-        };
-        row.resumes = resumes;
-        row.offset = offset.map(|offset| offset.0);
-        row.lag = offset.map(|offset| lag::records(facts.log_end, offset));
-        let wrong = matches!(resumes, Resumes::Elsewhere | Resumes::Stands);
-        let problem = note.as_ref().filter(|_| wrong);
-        let problem = problem.map(|note| format!("{}-{}: {note}", row.topic, row.partition));
-        row.note = note;
-        problem
+/// Fills the row with what the rule says; what is wrong is returned. `first`: the flow's setting `start`.
+fn judge(facts: &Facts<'_>, first: config::Start, row: &mut PositionRow) -> Option<String> {
+    let mut decided = start::decide(facts);
+    let searched = decided == Start::AskTail;
+    if searched {
+        decided = start::decide(&Facts {
+            tail: Tail::NoTag,
+            ..facts.clone()
+        });
     }
+    let (resumes, offset, note) = match decided {
+        Start::At(position) if searched => {
+            let why = if facts.first {
+                first.to_string()
+            } else {
+                "earliest".to_owned()
+            };
+            (Resumes::Begins, Some(position.offset), Some(why))
+        }
+        Start::At(position) => (Resumes::Committed, Some(position.offset), None),
+        Start::Lost(loss) => (Resumes::Elsewhere, Some(loss.then), Some(loss_text(&loss))),
+        Start::Halt(loss) => {
+            let note = format!("{} (on_data_loss: halt)", loss_text(&loss));
+            (Resumes::Stands, None, Some(note))
+        }
+        Start::WrongCluster { known, now } => {
+            row.resumes = Resumes::Stands;
+            return Some(format!(
+                "the source is the cluster {now}, but positions are of the cluster {known}: the flow would stop; give the new \
+                     cluster a new alias"
+            ));
+        }
+        // Asked only with a tail that was read.
+        Start::AskTail | Start::AskRecord(_) => (Resumes::Unknown, None, None),
+    };
+    row.resumes = resumes;
+    row.offset = offset.map(|offset| offset.0);
+    row.lag = offset.map(|offset| lag::records(facts.log_end, offset));
+    let wrong = matches!(resumes, Resumes::Elsewhere | Resumes::Stands);
+    let problem = note.as_ref().filter(|_| wrong);
+    let problem = problem.map(|note| format!("{}-{}: {note}", row.topic, row.partition));
+    row.note = note;
+    problem
 }
 
 fn committed(stored: &GroupOffset, epoch_end: Option<SourceOffset>) -> Committed<'_> {
@@ -322,5 +322,119 @@ fn loss_text(loss: &Loss) -> String {
         LossReason::Truncation => format!("the log was cut at {from}, before the position {to}"),
         LossReason::Recreated => format!("the topic was deleted and made anew since the position {from}"),
         LossReason::Position => format!("the position {from} was not written by this flow"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: &str = "1 here orders";
+
+    fn row() -> PositionRow {
+        PositionRow {
+            topic: "orders".into(),
+            partition: 0,
+            target_topic: "orders".into(),
+            resumes: Resumes::Unknown,
+            offset: None,
+            lag: None,
+            note: None,
+        }
+    }
+
+    /// A log from 10 to 30 of the topic `orders` in the cluster `here`, and what is stored for it.
+    fn judged(
+        stored: Option<(i64, &str)>,
+        fresh: bool,
+        on_data_loss: OnDataLoss,
+    ) -> (PositionRow, Option<String>) {
+        let stored = stored.map(|(offset, metadata)| GroupOffset {
+            offset,
+            leader_epoch: None,
+            metadata: metadata.into(),
+        });
+        let log = LogId {
+            cluster: "here".to_owned(),
+            topic: "orders".to_owned(),
+        };
+        let facts = Facts {
+            committed: stored.as_ref().map(|stored| committed(stored, None)),
+            source: &log,
+            log_start: SourceOffset(10),
+            log_end: SourceOffset(30),
+            first: fresh,
+            configured: Configured::Latest(None),
+            tail: Tail::Unread,
+            on_data_loss,
+        };
+        let mut row = row();
+        let problem = judge(&facts, config::Start::Latest, &mut row);
+        (row, problem)
+    }
+
+    #[test]
+    fn a_position_is_gone_on_with_or_it_is_said_why_not() {
+        use OnDataLoss::{Continue, Halt};
+        use Resumes::{Begins, Committed, Elsewhere, Stands};
+        for (stored, fresh, on_loss, resumes, offset, note) in [
+            (Some((20, HERE)), false, Continue, Committed, Some((20, 10)), ""),
+            (None, true, Continue, Begins, Some((30, 0)), "latest"),
+            // It appeared after the flow's first start.
+            (None, false, Continue, Begins, Some((10, 20)), "earliest"),
+            (
+                Some((5, HERE)),
+                false,
+                Continue,
+                Elsewhere,
+                Some((10, 20)),
+                "5 to 10 are gone by retention",
+            ),
+            (Some((5, HERE)), false, Halt, Stands, None, "on_data_loss: halt"),
+            (
+                Some((40, HERE)),
+                false,
+                Continue,
+                Elsewhere,
+                Some((30, 0)),
+                "cut at 30, before the position 40",
+            ),
+            (
+                Some((20, "1 here bills")),
+                false,
+                Continue,
+                Elsewhere,
+                Some((10, 20)),
+                "made anew",
+            ),
+            (
+                Some((20, "somebody's")),
+                false,
+                Continue,
+                Elsewhere,
+                Some((10, 20)),
+                "not written by this flow",
+            ),
+        ] {
+            let (row, problem) = judged(stored, fresh, on_loss);
+            assert_eq!(
+                (row.resumes, row.offset.zip(row.lag)),
+                (resumes, offset),
+                "{stored:?}"
+            );
+            let said = row.note.unwrap_or_default();
+            assert!(
+                said.contains(note) && said.is_empty() == note.is_empty(),
+                "{said}"
+            );
+            assert_eq!(
+                problem.is_some(),
+                matches!(resumes, Elsewhere | Stands),
+                "{problem:?}"
+            );
+        }
+        let (row, problem) = judged(Some((20, "1 elsewhere orders")), false, Continue);
+        assert_eq!((row.resumes, row.offset), (Stands, None));
+        assert!(problem.unwrap().contains("the source is the cluster here"));
     }
 }
