@@ -221,3 +221,51 @@ async fn what_the_target_refuses_is_told_once_and_left_out() -> Result<()> {
     ensure!(ended.code == Some(0) && ended.stdout.contains(kept), "{ended:?}");
     Ok(())
 }
+
+/// Redpanda's migrator: that a second sync changes nothing.
+#[tokio::test]
+async fn what_is_as_it_should_be_is_not_changed_again() -> Result<()> {
+    let Pair { tw, jp } = pair().await?;
+    let (steady, ticking) = ("steady.orders", "steady.ticking");
+    let own = [
+        ("retention.ms", "44444444"),
+        ("max.message.bytes", "3000000"),
+        ("segment.ms", "5555555"),
+    ];
+    tw.create_topic(steady, 1, &own).await?;
+    jp.create_topic(steady, 1, &[]).await?;
+    tw.create_topic(ticking, 1, &[]).await?;
+    let mut config_of_flows = every(both_ways(pair().await?, "steady", &["steady[.].*"]), "1s");
+    // Nothing else is to be said meanwhile.
+    config_of_flows["defaults"]["groups"] = json!({ "sync": false });
+    let mut process = Kuroshio::run(config_of_flows)?;
+    process.ready(WAIT).await?;
+    for (key, value) in [
+        ("retention.ms", "44444444"),
+        ("max.message.bytes", "3001024"),
+        ("segment.ms", "5555555"),
+    ] {
+        until_config(jp, steady, key, Some(value))
+            .await
+            .with_context(|| process.log_tail())?;
+    }
+    // Of several comparisons the later ones have only this to do.
+    for flush in ["100", "200", "300"] {
+        alter(tw, ticking, vec![set("flush.messages", flush)]).await?;
+        until_config(jp, ticking, "flush.messages", Some(flush))
+            .await
+            .with_context(|| process.log_tail())?;
+    }
+    let log = process.log_tail();
+    let changes = |topic: &str| {
+        let of = format!("topic=\"{topic}\" config=");
+        log.lines().filter(|line| line.contains(&of)).count()
+    };
+    ensure!(
+        changes(steady) == 3 && changes(ticking) >= 3,
+        "{} changes of {steady}, {} of {ticking}: {log}",
+        changes(steady),
+        changes(ticking)
+    );
+    Ok(())
+}
