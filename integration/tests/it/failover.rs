@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
 use kuroshio_core::groups::Mark;
-use kuroshio_integration::{Cluster, Ended, Kuroshio, Ledger, Load, command, pair};
+use kuroshio_integration::{Cluster, Ended, Kuroshio, Ledger, Load, command, pair, until};
 use serde_json::{Value, json};
 
 use crate::application::{Application, Birth};
@@ -53,6 +53,19 @@ fn again(seen: &[Birth], known: &HashSet<Birth>) -> u64 {
     seen.iter().filter(|birth| !all.insert((*birth).clone())).count() as u64
 }
 
+/// Waits until it has read so many of these again: what is new in one partition may come before what is known in another.
+async fn until_again(application: &Application, known: &HashSet<Birth>, count: u64) -> Result<()> {
+    until(WAIT, &format!("{count} records to be read again"), || async {
+        let repeated = again(&application.seen(), known);
+        if repeated >= count {
+            Ok(())
+        } else {
+            Err(format!("{repeated} were"))
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn an_application_moves_and_returns_under_load() -> Result<()> {
     let pair = pair().await?;
@@ -80,6 +93,7 @@ async fn an_application_moves_and_returns_under_load() -> Result<()> {
     let announced = moved(&config, "tw", "jp", group).await?;
     let there = Application::start(jp, group, topic)?;
     there.until_seen(&known, 2_000).await?;
+    until_again(&there, &known, announced).await?;
     let seen = there.stop().await?;
     let repeated = again(&seen, &known);
     ensure!(
@@ -94,6 +108,7 @@ async fn an_application_moves_and_returns_under_load() -> Result<()> {
     producing.await??;
     let all = usize::try_from(ledger.count("tw", topic) + ledger.count("jp", topic))?;
     home.until_seen(&known, all - known.len()).await?;
+    until_again(&home, &known, announced_back).await?;
     let seen = home.stop().await?;
     let repeated_back = again(&seen, &known);
     known.extend(seen);

@@ -199,10 +199,12 @@ pub(crate) fn producer(settings: &Settings) -> Result<ClientConfig, EngineError>
         ("topic.metadata.propagation.max.ms", "10000"),
     ];
     set(&mut config, &settings.target, ours);
-    // In use only should the engine's own count fail.
+    // In use only should the engine's own count fail; the largest record must fit all the same.
     config.set(
         "queue.buffering.max.kbytes",
-        (memory.in_flight / 1024 * 2).min(2_000_000_000).to_string(),
+        (memory.in_flight / 1024 * 2)
+            .clamp(1 << 20, 2_000_000_000)
+            .to_string(),
     );
     match &settings.delivery {
         Delivery::ExactlyOnce {
