@@ -32,12 +32,39 @@ const BUSY_WAIT: Mend = Mend {
 
 /// A transaction right after another is told CONCURRENT_TRANSACTIONS until the markers of the first are written, and librdkafka
 /// asks again after 20 ms, whatever `retry.backoff.ms` says: with 24 partitions nearly every transaction paid them.
-const CONCURRENT: Mend = Mend {
+///
+/// A position of a topic that was deleted is sent again and again until the coordinator ends the transaction for its age and fences us:
+/// 10 s for all partitions of a pump. The group's coordinator knew the topic when the lane's start was committed; when it knows it no
+/// more, the transaction is aborted.
+const TRANSACTIONS: Mend = Mend {
     name: "rdkafka_txnmgr",
-    changes: &[(
-        "                                retry_backoff_ms = 20;\n",
-        "                                retry_backoff_ms = rk->rk_conf.retry_backoff_ms;\n",
-    )],
+    changes: &[
+        (
+            "                                retry_backoff_ms = 20;\n",
+            "                                retry_backoff_ms = rk->rk_conf.retry_backoff_ms;\n",
+        ),
+        (
+            "        case RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS:
+        case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+                actions |= RD_KAFKA_ERR_ACTION_RETRY;
+                break;
+
+        case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+        case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+        case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING:\n",
+            "        case RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS:
+                actions |= RD_KAFKA_ERR_ACTION_RETRY;
+                break;
+
+        case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+                actions |= RD_KAFKA_ERR_ACTION_PERMANENT;
+                break;
+
+        case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+        case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+        case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING:\n",
+        ),
+    ],
 };
 
 /// librdkafka drops brokers that metadata do not name, and begins with `bootstrap.servers` again when the last connection fails.
@@ -130,7 +157,7 @@ fn main() -> Result<(), String> {
         .file("src/native/fetch.c")
         .file("src/native/topic.c")
         .file(mended(&sources, &BUSY_WAIT)?)
-        .file(mended(&sources, &CONCURRENT)?)
+        .file(mended(&sources, &TRANSACTIONS)?)
         .file(mended(&sources, &NOBODY_LEFT)?)
         .file(mended(&sources, &RECREATED)?)
         .file(mended(&sources, &LARGE_BATCH)?)

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kuroshio_wire::{Cluster, ClusterSettings};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::FlowBoard;
 use crate::config::{self, Config};
+use crate::control;
 use crate::exporter::{Exporter, Neighbour};
 use crate::http::{self, Draw, Shown};
 use crate::metrics::{Metrics, RegistryError};
@@ -102,11 +103,20 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     let mut services = JoinSet::new();
     let checked = watch_clusters(&job, &clusters, &boards, &metrics, &mut services);
     let http_stop = CancellationToken::new();
+    let (commands, asked): (BTreeMap<_, _>, Vec<_>) = job
+        .flows
+        .iter()
+        .map(|flow| {
+            let (line, asked) = mpsc::channel(control::WAITING);
+            ((Arc::clone(&flow.name), line), asked)
+        })
+        .unzip();
     let shown = Shown {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         status: status(&job, &boards, &checked),
         clusters: Arc::new(move || checked.iter().map(cluster_status).collect()),
+        commands: job.config.http_admin.then_some(Arc::new(commands)),
     };
     let server = http::serve(listener, shown, http_stop.clone());
     services.spawn(async move { server.await.map_err(AppError::from) });
@@ -114,7 +124,7 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     let mut flows = JoinSet::new();
     let running = job.flows.len();
     let all: Arc<[config::Flow]> = job.config.flows.clone().into();
-    for (flow, board) in job.flows.iter().zip(boards) {
+    for ((flow, board), asked) in job.flows.iter().zip(boards).zip(asked) {
         let run = FlowRun {
             memory: job.config.memory_of(flow, running),
             instance: Arc::clone(&job.config.instance),
@@ -128,6 +138,7 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
                 .and_then(|cluster| cluster.rack.clone()),
             metrics: metrics.flow(&flow.name),
             health: Arc::clone(&health),
+            admin: job.config.http_admin,
             stop: stop.clone(),
             flow: flow.clone(),
             flows: Arc::clone(&all),
@@ -136,7 +147,9 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
         };
         flows.spawn(async move {
             let name = Arc::clone(&run.flow.name);
-            run.run().await.map_err(|why| AppError::Flow { flow: name, why })
+            run.run(asked)
+                .await
+                .map_err(|why| AppError::Flow { flow: name, why })
         });
     }
     let result = watch_over(&mut flows, &mut services, &stop, job.config.shutdown_grace).await;

@@ -135,6 +135,7 @@ pub async fn check(config: &Config, flows: &[&Flow], offline: bool) -> Report {
         let trial = Trial {
             flow,
             flows: &config.flows,
+            admin: config.http_admin,
             source,
             target,
         };

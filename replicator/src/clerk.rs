@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::flow::{Pairing, Quarantine};
-use kuroshio_core::start::{Loss, OnDataLoss};
+use kuroshio_core::start::{Loss, LossReason, OnDataLoss};
 use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TargetOffset, TopicPartition};
 use kuroshio_wire::{
     ByPartition, Class, Cluster, Committer, EpochEnd, Error, GroupOffset, Isolation, KafkaCode, ListedOffset,
@@ -24,7 +24,7 @@ use crate::lanes::FlowEnds;
 use crate::line::{PumpGone, PumpLine};
 use crate::member::Seating;
 use crate::metrics::FlowMetrics;
-use crate::pump::News;
+use crate::pump::{News, OpenErrand};
 use crate::spans;
 
 /// A position that stays unstable for so long has an owner that died in a transaction.
@@ -61,6 +61,8 @@ pub struct Clerk {
     pub first_start: FirstStart,
     /// The flow's setting `on_data_loss`.
     pub on_data_loss: OnDataLoss,
+    /// The flow's setting `positions_on_source`.
+    pub positions_on_source: bool,
     /// Of this flow's transactions, if it has any.
     pub transaction_timeout: Option<Duration>,
     /// The partitions that were there when this process first looked: only for them `start` counts.
@@ -72,7 +74,7 @@ pub struct Clerk {
     /// To the pump.
     pub line: PumpLine,
     /// From the pump: open these lanes.
-    pub errands: mpsc::Receiver<(Vec<(Lane, Pairing)>, Membership)>,
+    pub errands: mpsc::Receiver<OpenErrand>,
     /// Errors for people.
     pub board: Arc<FlowBoard>,
     /// Counts losses.
@@ -96,6 +98,16 @@ struct Bounds {
     epoch: Option<EpochEnd>,
 }
 
+/// What is known of a lane before it is looked at.
+struct Was {
+    /// Its position, as it is committed on the target.
+    stored: Option<GroupOffset>,
+    /// Without one: the copy of its position on the source, and its metadata.
+    copy: Option<(SourceOffset, Arc<str>)>,
+    /// What to do about loss.
+    on_data_loss: OnDataLoss,
+}
+
 /// What became of one lane.
 enum Outcome {
     Starts {
@@ -114,24 +126,26 @@ enum Outcome {
 impl Clerk {
     /// Runs until the pump has ended.
     pub async fn run(mut self) {
-        while let Some((lanes, membership)) = self.errands.recv().await {
-            let span = spans::open_lanes(&self.ends.flow, &self.instance, lanes.len());
-            if self.open(lanes, &membership).instrument(span).await.is_err() {
+        while let Some(errand) = self.errands.recv().await {
+            let span = spans::open_lanes(&self.ends.flow, &self.instance, errand.lanes.len());
+            if self.open(errand).instrument(span).await.is_err() {
                 tracing::debug!(flow = %self.ends.flow, pump = %self.instance, "the pump has ended before its clerk");
                 return;
             }
         }
     }
 
-    async fn open(
-        &mut self,
-        mut lanes: Vec<(Lane, Pairing)>,
-        membership: &Membership,
-    ) -> Result<(), PumpGone> {
+    async fn open(&mut self, errand: OpenErrand) -> Result<(), PumpGone> {
+        let OpenErrand {
+            lanes,
+            resumed,
+            membership,
+        } = errand;
+        let mut lanes = self.without_deleted(lanes).await?;
         self.release_the_dead(&lanes).await;
         let began = Instant::now();
         loop {
-            lanes = self.round(lanes, membership).await?;
+            lanes = self.round(lanes, &resumed, &membership).await?;
             if lanes.is_empty() {
                 return Ok(());
             }
@@ -152,12 +166,36 @@ impl Clerk {
         self.stale(lanes.iter().map(|(lane, _)| *lane).collect()).await
     }
 
+    /// Lanes whose target topic is gone are not opened; the others are left.
+    async fn without_deleted(&self, lanes: Vec<(Lane, Pairing)>) -> Result<Vec<(Lane, Pairing)>, PumpGone> {
+        let mut left = Vec::with_capacity(lanes.len());
+        for (lane, pairing) in lanes {
+            if pairing.target_id.is_some() {
+                left.push((lane, pairing));
+                continue;
+            }
+            let text = format!(
+                "topic {} was deleted on cluster {}; `kuroshio resume {} --topic {}` has it made again",
+                pairing.target_topic, self.ends.target, self.ends.flow, pairing.source.topic
+            );
+            let reason = "target_deleted";
+            self.line
+                .tell(News::OpenFailed(lane, Quarantine { reason, text }))
+                .await?;
+        }
+        Ok(left)
+    }
+
     /// Opens what can be opened and returns the lanes whose position is unstable.
     async fn round(
         &mut self,
         lanes: Vec<(Lane, Pairing)>,
+        resumed: &BTreeSet<Lane>,
         membership: &Membership,
     ) -> Result<Vec<(Lane, Pairing)>, PumpGone> {
+        if lanes.is_empty() {
+            return Ok(lanes);
+        }
         let targets: Vec<TopicPartition> = lanes.iter().map(|(_, pairing)| pairing.target()).collect();
         let mut stored = match self.target.fetch_offsets(&self.group, Some(&targets)).await {
             Ok(stored) => stored,
@@ -189,7 +227,7 @@ impl Clerk {
                 return Ok(unstable);
             }
         };
-        let decided = self.decide_all(stable, &others).await;
+        let decided = self.decide_all(stable, &others, resumed).await;
         self.write_and_tell(decided, membership).await?;
         Ok(unstable)
     }
@@ -199,6 +237,7 @@ impl Clerk {
         &self,
         stable: Vec<(Lane, Pairing, Option<GroupOffset>)>,
         others: &BTreeSet<Arc<str>>,
+        resumed: &BTreeSet<Lane>,
     ) -> Vec<(Lane, Pairing, Outcome)> {
         let sources = || stable.iter().map(|(_, pairing, _)| pairing.source.clone());
         let list = |at: OffsetAt| {
@@ -211,11 +250,12 @@ impl Clerk {
         let epochs = stable.iter().filter_map(|(_, pairing, stored)| {
             Some((pairing.source.clone(), stored.as_ref()?.leader_epoch?))
         });
-        let (mut starts, mut ends, mut placed, mut epochs) = tokio::join!(
+        let (mut starts, mut ends, mut placed, mut epochs, copies) = tokio::join!(
             list(OffsetAt::Earliest),
             list(OffsetAt::Latest),
             self.target.list_offsets(targets, Isolation::ReadUncommitted),
             self.source.offsets_for_leader_epochs(epochs.collect::<Vec<_>>()),
+            self.copies_of_positions(&stable),
         );
         let mut decided = Vec::with_capacity(stable.len());
         for (lane, pairing, offset) in stable {
@@ -231,8 +271,27 @@ impl Clerk {
                     epoch: epochs.remove(&pairing.source).transpose().map_err(Some)?,
                 })
             };
+            let copy = match (&copies, &offset) {
+                (Ok(copies), _) => copies
+                    .get(&pairing.source)
+                    .map(|copy| (SourceOffset(copy.offset), Arc::clone(&copy.metadata))),
+                (Err(_), Some(_)) => None,
+                (Err(error), None) => {
+                    decided.push((lane, pairing, self.failed(error)));
+                    continue;
+                }
+            };
+            let was = Was {
+                stored: offset,
+                copy,
+                on_data_loss: if resumed.contains(&lane) {
+                    OnDataLoss::Continue
+                } else {
+                    self.on_data_loss
+                },
+            };
             let outcome = match bounds() {
-                Ok(bounds) => self.decide(&pairing, offset, bounds).await,
+                Ok(bounds) => self.decide(&pairing, was, bounds).await,
                 Err(None) => Outcome::Again,
                 Err(Some(error)) => self.failed(&error),
             };
@@ -338,10 +397,13 @@ impl Clerk {
     /// An error that passes by itself means: ask again. Our generation may also just be over.
     fn failed(&self, error: &Error) -> Outcome {
         match (error.class(), error.code()) {
-            (Class::Retry, Some(KafkaCode::UnknownTopicOrPartition)) => Outcome::Failed(Quarantine {
-                reason: "topic_missing",
-                text: error.to_string(),
-            }),
+            (Class::Retry, Some(KafkaCode::UnknownTopicOrPartition)) => {
+                self.look.notify_one();
+                Outcome::Failed(Quarantine {
+                    reason: "topic_missing",
+                    text: error.to_string(),
+                })
+            }
             (Class::Retry, _) => {
                 self.board.error(error.to_string());
                 Outcome::Again
@@ -362,12 +424,11 @@ impl Clerk {
     }
 
     fn report(&self, pairing: &Pairing, loss: &Loss) {
-        self.metrics.lost(
-            &pairing.source.topic,
-            pairing.source.partition,
-            loss.reason,
-            loss.count(),
-        );
+        let (source, count) = (&pairing.source, loss.count());
+        if count > 0 {
+            self.metrics
+                .lost(&source.topic, source.partition, loss.reason, count);
+        }
         self.board.error(format!(
             "{}; going on at offset {}",
             loss_text(pairing, loss),
@@ -389,6 +450,19 @@ fn offset_of(
 
 fn loss_text(pairing: &Pairing, loss: &Loss) -> String {
     let (source, from, to) = (&pairing.source, loss.from, loss.to);
+    if loss.reason == LossReason::TargetRecreated {
+        let target = pairing.target();
+        let gone = match to.0 {
+            0 => "all of them are on the source still".to_owned(),
+            start if from < to => format!(
+                "what lay before offset {start} is gone for good, {from} to {to} without ever being copied"
+            ),
+            start => format!("what lay before offset {start} is gone for good"),
+        };
+        return format!(
+            "target partition {target} was deleted and made anew without the copies of {source}: {gone}"
+        );
+    }
     format!(
         "source partition {source}: offsets {from} to {to} are lost ({})",
         loss.reason.as_str()

@@ -29,6 +29,8 @@ pub enum Command {
     Plan(Plan),
     /// Show the flows of a running instance: lag, rates, quarantined partitions, health.
     Status(StatusOf),
+    /// Have quarantined partitions tried at once: target topics that were deleted are made again, lost records are counted and left.
+    Resume(Resume),
     /// Print where groups go on in another cluster; changes nothing.
     Translate(Translate),
     /// Move groups to another cluster, and back with the ends swapped.
@@ -135,6 +137,23 @@ pub struct StatusOf {
     /// How to report; with `--watch` one JSON document per line.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// `kuroshio resume`.
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The flow.
+    #[arg(value_name = "FLOW")]
+    pub flow: String,
+    /// Only this topic of the source.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// Only this partition of it.
+    #[arg(long, value_name = "P", requires = "topic", value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+    /// Where an instance that runs the flow serves HTTP; its configuration must have `http.admin: true`.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
 }
 
 /// `kuroshio translate`.
@@ -256,6 +275,11 @@ mod tests {
             (vec!["kuroshio"], Exit::Usage),
             (vec!["kuroshio", "run"], Exit::Usage),
             (vec!["kuroshio", "translate"], Exit::Usage),
+            (vec!["kuroshio", "resume"], Exit::Usage),
+            (
+                vec!["kuroshio", "resume", "tw-jp", "--partition", "1"],
+                Exit::Usage,
+            ),
             (vec!["kuroshio", "demo", "--seconds", "0"], Exit::Usage),
             (vec!["kuroshio", "completions", "cobol"], Exit::Usage),
         ] {

@@ -1,7 +1,8 @@
 //! What this process saw when it first looked at a flow's source: for those partitions alone `start` counts, and `latest` means their ends
 //! of then. It may be long until they are copied: a target topic takes its time to be made, or is refused at first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::types::{SourceOffset, TopicPartition};
@@ -50,6 +51,14 @@ impl FirstLook {
             (partition, Seen { topic_id, end })
         });
         Self(seen.collect())
+    }
+
+    /// What was seen but for these topics; `None`: none of them was.
+    #[must_use]
+    pub fn without(&self, topics: &BTreeSet<&Arc<str>>) -> Option<Self> {
+        let mut left = self.0.clone();
+        left.retain(|partition, _| !topics.contains(&partition.topic));
+        (left.len() < self.0.len()).then_some(Self(left))
     }
 
     /// A partition that is still of the same topic; a topic made anew is a later one.

@@ -1,5 +1,8 @@
-//! The HTTP server: the page, metrics, probes, status. It reads and never changes anything.
+//! The HTTP server: the page, metrics, probes, status, and, where `http.admin` allows them, commands.
 
+mod commands;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,15 +13,16 @@ use std::time::Duration;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::control::Asked;
 use crate::metrics::Metrics;
 use crate::page;
 use crate::status::{ClusterStatus, Health, Status};
@@ -43,6 +47,8 @@ pub struct Shown {
     pub status: Draw<Status>,
     /// Its clusters alone.
     pub clusters: Draw<Vec<ClusterStatus>>,
+    /// Where commands go, by flow; `None`: they are not taken (`http.admin`).
+    pub commands: Option<Arc<BTreeMap<Arc<str>, mpsc::Sender<Asked>>>>,
 }
 
 /// Takes the address.
@@ -80,6 +86,7 @@ fn router(shown: Shown) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/health/region/{alias}", get(region))
+        .route("/flows/{flow}/resume", post(commands::resume))
         .route("/", get(show))
         .route("/page.css", get(async || asset("text/css", page::STYLE)))
         .route("/page.js", get(async || asset("text/javascript", page::SCRIPT)))
@@ -256,136 +263,4 @@ impl AsyncWrite for Connection {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-
-    fn shown(health: Arc<Health>, status: Status) -> Shown {
-        let clusters = status.clusters.clone();
-        Shown {
-            metrics: Arc::new(Metrics::new().unwrap()),
-            health,
-            status: Arc::new(move || status.clone()),
-            clusters: Arc::new(move || clusters.clone()),
-        }
-    }
-
-    async fn answer(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn the_server_shows_what_it_is_given_and_stops() {
-        let health = Arc::new(Health::default());
-        let latch = health.latch("flow tw-jp");
-        let status = Status {
-            instance: "pod-0".into(),
-            ..Status::default()
-        };
-        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, shown(health, status), stop.clone()));
-
-        assert!(answer(address, "/livez").await.starts_with("HTTP/1.1 200"));
-        let unready = answer(address, "/readyz").await;
-        assert!(
-            unready.starts_with("HTTP/1.1 503") && unready.ends_with("waiting for flow tw-jp\n"),
-            "{unready}"
-        );
-        drop(latch);
-        assert!(answer(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-        let exposition = answer(address, "/metrics").await;
-        assert!(
-            exposition.contains("\r\ncontent-type: text/plain; version=0.0.4"),
-            "{exposition}"
-        );
-        assert!(
-            exposition.contains("kuroshio_build_info{version="),
-            "{exposition}"
-        );
-        assert!(answer(address, "/status").await.contains(r#""instance":"pod-0""#));
-        assert!(
-            answer(address, "/")
-                .await
-                .contains("<title>Kuroshio pod-0</title>")
-        );
-        assert!(!answer(address, "/?part=main").await.contains("<title>"));
-        assert!(answer(address, "/nothing").await.starts_with("HTTP/1.1 404"));
-
-        stop.cancel();
-        server.await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn status_and_health_are_told_as_they_are() {
-        let cluster = |alias: &str, healthy| ClusterStatus {
-            alias: alias.into(),
-            healthy,
-            error: Some("no answer".into()),
-            ..Default::default()
-        };
-        let lane = |partition, lag| crate::status::LaneStatus {
-            topic: format!("t{partition}"),
-            lag_seconds: Some(lag),
-            ..Default::default()
-        };
-        let flow = crate::status::FlowStatus {
-            partitions: 3,
-            lanes: vec![lane(0, 1.0), lane(1, 3.0), lane(2, 2.0)],
-            ..Default::default()
-        };
-        let status = Status {
-            clusters: vec![
-                cluster("tw", Some(true)),
-                cluster("jp", Some(false)),
-                cluster("sg", None),
-            ],
-            flows: vec![flow],
-            ..Status::default()
-        };
-        let shown = shown(Arc::new(Health::default()), status);
-        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, shown, stop.clone()));
-        for (alias, code, words) in [
-            ("tw", 200, "healthy"),
-            ("jp", 503, "no answer"),
-            ("sg", 503, "not checked"),
-            ("us", 404, "us"),
-        ] {
-            let answer = answer(address, &format!("/health/region/{alias}")).await;
-            let start = format!("HTTP/1.1 {code} ");
-            assert!(answer.starts_with(&start) && answer.contains(words), "{answer}");
-        }
-        let all = answer(address, "/status").await;
-        assert!(all.contains("t0") && all.contains("t1") && all.contains("t2"));
-        let top = answer(address, "/status?top=1").await;
-        assert!(
-            top.contains("t1") && !top.contains("t0") && !top.contains("t2"),
-            "{top}"
-        );
-        assert!(top.contains(r#""partitions":3"#), "{top}");
-        assert!(answer(address, "/status?top=x").await.starts_with("HTTP/1.1 400"));
-        stop.cancel();
-        server.await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_address_in_use_is_named() {
-        let first = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let address = first.local_addr().unwrap();
-        let error = bind(address).await.unwrap_err().to_string();
-        assert!(
-            error.starts_with(&format!("http.listen: cannot listen on {address}:")),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kuroshio_client::Hint;
-use kuroshio_core::engine::{Fact, LaneSpec, PlacedRun};
+use kuroshio_core::engine::{Fact, LaneSpec, PlacedRun, RefusalKind};
 use kuroshio_core::flow::{Flow, Pairing, Phase, refusal_label};
 use kuroshio_core::origin::{Forward, Guard, GuardError};
 use kuroshio_core::runs::{self, Run, Runs};
@@ -67,6 +67,13 @@ impl FlowEnds {
         })
     }
 
+    /// Kafka's id of the target topic, if it is there and its cluster names ids.
+    #[must_use]
+    pub fn target_topic(&self, pairing: &Pairing) -> Option<String> {
+        let known = pairing.target_id.filter(|id| *id != [0; 16]);
+        known.map(|id| TopicId(id).to_string())
+    }
+
     /// A position as it is stored in a group.
     #[must_use]
     pub fn stored(&self, pairing: &Pairing, position: &Position) -> GroupOffset {
@@ -83,6 +90,7 @@ impl FlowEnds {
         let metadata = Metadata {
             log: self.log(pairing),
             copies: position.copies,
+            target: self.target_topic(pairing),
         };
         metadata.to_string().into()
     }
@@ -132,6 +140,14 @@ pub struct LaneView {
     pub committed: Option<Position>,
     /// Where its records went.
     pub whereabouts: Whereabouts,
+}
+
+impl LaneView {
+    /// It stands still alone.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        matches!(self.phase, Phase::Quarantined { .. })
+    }
 }
 
 /// What others may know of a pump, renewed twice a second and when it got ready or not ready.
@@ -272,6 +288,9 @@ impl LaneDesk {
             }
             Fact::Refused { lane, at, why } => {
                 let (target, partition) = (&self.ends.target, self.source_of(*lane));
+                if why.kind == RefusalKind::TargetMissing {
+                    self.doubt();
+                }
                 self.board.error(format!(
                     "cluster {target} refused the record at source offset {at} of {partition} ({}): {}",
                     refusal_label(why.kind),
@@ -291,7 +310,7 @@ impl LaneDesk {
                     flow = %self.ends.flow, topic = %source.topic, partition = source.partition, error = why,
                     "source partition cannot be read"
                 );
-                self.look.notify_one();
+                self.doubt();
             }
             Fact::Trouble { source, why } => {
                 let cluster = if *source {
@@ -337,6 +356,11 @@ impl LaneDesk {
     fn whereabouts(&self, lane: Lane) -> Whereabouts {
         let known = self.lanes.get(&lane).map(|pending| pending.whereabouts.clone());
         known.unwrap_or_default()
+    }
+
+    /// Something of the target may not be as discovery saw it.
+    pub fn doubt(&self) {
+        self.look.notify_one();
     }
 
     /// Counts how a transaction ended.
@@ -393,6 +417,7 @@ mod tests {
             source: TopicPartition::new("t", 0),
             topic_id: [1; 16],
             target_topic: "t".into(),
+            target_id: Some([2; 16]),
             form: BatchForm::of(Codec::None),
         };
         let start = Position {

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod compat;
 pub mod config;
 pub mod configs;
+pub mod control;
 pub mod demo;
 pub mod exporter;
 pub mod failover;

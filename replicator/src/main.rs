@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
-use kuroshio::cli::{Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Plan, Run, StatusOf};
+use kuroshio::cli::{
+    Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Plan, Resume, Run, StatusOf,
+};
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
 use kuroshio::plan::{self, PlanError};
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Check(command) => checked(&command, &environment),
         Command::Plan(command) => planned(&command, &environment),
         Command::Status(command) => status(&command),
+        Command::Resume(command) => resumed(&command),
         Command::Translate(command) => {
             let request = request(&command.ends, command.groups, command.topic, None);
             moved(&command.ends, &request, &environment)
@@ -221,6 +224,12 @@ fn status(command: &StatusOf) -> anyhow::Result<Exit> {
         Output::Json => json(&status)?,
         Output::Text => show::text(&status),
     })?;
+    Ok(Exit::Done)
+}
+
+fn resumed(command: &Resume) -> anyhow::Result<Exit> {
+    let instance = show::Instance::new(&command.url);
+    say(&instance.resume(&command.flow, command.topic.as_deref(), command.partition)?)?;
     Ok(Exit::Done)
 }
 

@@ -65,7 +65,7 @@ const RPO: Named = Named(
 );
 const LOST: Named = Named(
     "kuroshio_lost_records_total",
-    "Records gone from the source before they were copied.",
+    "Records that the target will never have, or has no more.",
     LOST_FROM,
 );
 const QUARANTINED: Named = Named(

@@ -7,13 +7,17 @@ mod positions;
 mod report;
 mod topics;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kuroshio_wire::{Cluster, Error};
+use kuroshio_core::types::{TopicPartition, group_of};
+use kuroshio_wire::{Cluster, Error, GroupOffset};
 
 use crate::app;
 use crate::config::{Config, Flow, Mistakes};
+use crate::storer;
 use crate::survey::Survey;
+use crate::topics::is_of;
 pub use acls::{Acls, NoAcls};
 pub use configs::{ConfigRow, Configs};
 pub use groups::{GroupAction, GroupRow, Groups};
@@ -81,7 +85,7 @@ impl Ends<'_> {
             source,
             target,
         } = self;
-        let survey = Survey::of(flow, flows, source, target).await?;
+        let mut survey = Survey::of(flow, flows, source, target).await?;
         let mut plan = FlowPlan::new(flow);
         let Some(source_id) = survey.source_id.clone() else {
             plan.problems.push(format!(
@@ -97,13 +101,43 @@ impl Ends<'_> {
             ));
             return Ok(plan);
         }
+        let copies = if flow.positions_on_source {
+            storer::copies(source, &group_of(&flow.name), None).await?
+        } else {
+            BTreeMap::new()
+        };
+        let deleted = take_deleted(&mut survey, &source_id, &copies);
         plan.topics = self.topics(&survey, &mut plan.problems).await?;
+        plan.deleted(&survey, deleted);
         let ruled = survey.ruled(flow, flows);
         plan.configs = self.configs(&survey, &ruled, &mut plan.problems).await?;
         plan.acls = self.acls(&ruled, &mut plan.problems).await?;
-        plan.positions = self.positions(&survey, &source_id, &mut plan.problems).await?;
+        let problems = &mut plan.problems;
+        plan.positions = self.positions(&survey, (&source_id, copies), problems).await?;
         plan.groups = self.groups(&plan.positions).await?;
         plan.changes = plan.count();
         Ok(plan)
     }
+}
+
+/// The topics, with their names on the target, that were copied and are on the target no more. They are taken out of the routes: nothing
+/// is done about them.
+fn take_deleted(
+    survey: &mut Survey,
+    source_id: &str,
+    copies: &BTreeMap<TopicPartition, GroupOffset>,
+) -> BTreeMap<Arc<str>, Arc<str>> {
+    let mut copied: BTreeSet<&Arc<str>> = BTreeSet::new();
+    for (partition, copy) in copies {
+        let topic = survey.topics.get(&partition.topic);
+        if topic.is_some_and(|topic| is_of(copy, topic, source_id)) {
+            copied.insert(&partition.topic);
+        }
+    }
+    let routes = std::mem::take(&mut survey.plan.routes);
+    let (deleted, left) = routes
+        .into_iter()
+        .partition(|(topic, target)| copied.contains(topic) && survey.is_missing(target));
+    survey.plan.routes = left;
+    deleted
 }

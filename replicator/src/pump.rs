@@ -119,6 +119,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             let stopping = matches!(news, News::Stop);
             match news {
                 News::Catalog(pairings) => self.flow.catalog(now, pairings.iter().cloned()),
+                News::Resume(scope) => self.flow.resume(now, |source| scope.covers(source)),
                 News::Rebalancing => self.flow.rebalancing(now),
                 News::JoinFailed => self.flow.join_failed(now),
                 News::Joined => self.flow.joined(now),
@@ -172,9 +173,17 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
     fn execute(&mut self, order: Order) -> Result<Result<(), EngineError>, PumpError> {
         match order {
             Order::Join { claims } => self.parts.ask("member", &self.parts.errands.member, claims)?,
-            Order::Open { lanes, membership } => {
-                self.parts
-                    .ask("clerk", &self.parts.errands.clerk, (lanes, membership))?;
+            Order::Open {
+                lanes,
+                resumed,
+                membership,
+            } => {
+                let errand = OpenErrand {
+                    lanes,
+                    resumed,
+                    membership,
+                };
+                self.parts.ask("clerk", &self.parts.errands.clerk, errand)?;
             }
             Order::Try {
                 lane,
@@ -217,22 +226,22 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 membership,
                 positions,
             } => return Ok(self.commit(membership, positions)),
-            Order::Abort => {
-                let result = self.engine.abort();
-                if result.is_ok() {
-                    self.parts.desk.transaction(Outcome::Aborted);
-                    let ended = Ended::Aborted {
-                        why: "taken back".to_owned(),
-                        rejoin: false,
-                    };
-                    self.batches.ended(&ended);
-                    self.flow.ended(self.now(), &ended, Vec::new());
-                }
-                return Ok(result);
-            }
+            Order::Abort => return Ok(self.abort()),
             Order::Halt(why) => return Err(self.parts.halted(why)),
         }
         Ok(Ok(()))
+    }
+
+    fn abort(&mut self) -> Result<(), EngineError> {
+        self.engine.abort()?;
+        self.parts.desk.transaction(Outcome::Aborted);
+        let ended = Ended::Aborted {
+            why: "taken back".to_owned(),
+            rejoin: false,
+        };
+        self.batches.ended(&ended);
+        self.flow.ended(self.now(), &ended, Vec::new());
+        Ok(())
     }
 
     fn attach(&mut self, lanes: Vec<(Lane, Pairing, Position)>) -> Result<(), EngineError> {
@@ -283,6 +292,8 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             Ended::Committed => self.parts.desk.transaction(Outcome::Committed),
             Ended::Aborted { why, .. } => {
                 self.parts.desk.transaction(Outcome::Aborted);
+                // Its target may be gone.
+                self.parts.desk.doubt();
                 tracing::warn!(flow = %self.parts.desk.flow(), pump = %self.parts.name, error = why, "transaction aborted");
             }
             Ended::Unknown { why } => {

@@ -30,6 +30,14 @@ pub enum ShowError {
         /// Why.
         why: Box<ureq::Error>,
     },
+    /// The instance does not take the command.
+    #[error("{url}: {why}")]
+    Refused {
+        /// What was asked for.
+        url: String,
+        /// Its words.
+        why: String,
+    },
     /// Another program's answer.
     #[error("{url}: this is not the status of Kuroshio: {why}")]
     NotOurs {
@@ -66,6 +74,35 @@ impl Instance {
     /// [`ShowError`].
     pub fn status(&self) -> Result<Status, ShowError> {
         self.get(format!("{}/status", self.url))
+    }
+
+    /// Has what is quarantined of a flow tried at once; what the instance says to it.
+    ///
+    /// # Errors
+    /// [`ShowError`].
+    pub fn resume(
+        &self,
+        flow: &str,
+        topic: Option<&str>,
+        partition: Option<i32>,
+    ) -> Result<String, ShowError> {
+        let url = format!("{}/flows/{flow}/resume", self.url);
+        let partition = partition.map(|partition| partition.to_string());
+        let about = [("topic", topic), ("partition", partition.as_deref())];
+        let about = about.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let call = self.agent.post(&url).query_pairs(about);
+        let call = call.config().http_status_as_error(false).build();
+        let unreachable = |why| ShowError::Unreachable {
+            url: url.clone(),
+            why: Box::new(why),
+        };
+        let mut answer = call.send_empty().map_err(unreachable)?;
+        let said = answer.body_mut().read_to_string().map_err(unreachable)?;
+        if answer.status().is_success() {
+            return Ok(said);
+        }
+        let why = format!("{}: {}", answer.status(), said.trim_end());
+        Err(ShowError::Refused { url, why })
     }
 
     fn get(&self, url: String) -> Result<Status, ShowError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::types::TopicPartition;
-use kuroshio_wire::{Cluster, Committer, GroupOffset};
+use kuroshio_wire::{Class, Cluster, Committer, Error, GroupOffset, Stored};
 use tokio::sync::mpsc;
 
 use crate::board::FlowBoard;
@@ -16,8 +16,7 @@ use crate::pump::{News, StoreErrand};
 
 /// Between two copies of the positions.
 const COPY: Duration = Duration::from_secs(5);
-/// Positions that did not move are copied again this often: the source forgets offsets of an empty group
-/// (`offsets.retention.minutes`).
+/// What did not move is copied again this often: the source forgets offsets of an empty group (`offsets.retention.minutes`).
 const RENEW: Duration = Duration::from_secs(12 * 3600);
 
 /// Stores the positions of one pump until it has ended.
@@ -55,30 +54,66 @@ pub async fn store(
 
 /// Copies the positions of all lanes of a flow in this process to the source's group of the same name.
 pub async fn copy_to_source(ends: FlowEnds, source: Cluster, group: Arc<str>, board: Arc<FlowBoard>) {
-    let mut copied: BTreeMap<TopicPartition, (i64, Instant)> = BTreeMap::new();
+    // Of lanes that stand still nobody knows a position: what is there is kept, for it tells that they were copied once.
+    let there = copies(&source, &group, None).await.unwrap_or_else(|error| {
+        tracing::warn!(flow = %ends.flow, %error, "copies of positions cannot be read");
+        BTreeMap::new()
+    });
+    let now = Instant::now();
+    let mut copied: BTreeMap<_, _> = there.into_iter().map(|(at, copy)| (at, (copy, now))).collect();
     loop {
         tokio::time::sleep(COPY).await;
         let mut offsets: Vec<(TopicPartition, GroupOffset)> = Vec::new();
         for lane in board.views().iter().flat_map(|view| view.lanes.iter()) {
-            let Some(position) = &lane.committed else { continue };
-            let old = copied.get(&lane.pairing.source);
-            if old.is_none_or(|(offset, at)| *offset != position.offset.0 || at.elapsed() > RENEW) {
-                offsets.push((lane.pairing.source.clone(), ends.stored(&lane.pairing, position)));
+            let at = &lane.pairing.source;
+            let new = lane
+                .committed
+                .as_ref()
+                .map(|position| ends.stored(&lane.pairing, position));
+            let old = copied.get(at);
+            let due = old.is_none_or(|(_, at)| at.elapsed() > RENEW);
+            let moved = new
+                .as_ref()
+                .is_some_and(|new| old.is_none_or(|(old, _)| old != new));
+            if moved || due {
+                let offset = new.or_else(|| Some(old?.0.clone()));
+                offsets.extend(offset.map(|offset| (at.clone(), offset)));
             }
         }
         if offsets.is_empty() {
             continue;
         }
-        // Nothing resumes from this copy, so it needs no fence; only tools read it.
+        // Nothing resumes from this copy, so it needs no fence.
         match source.commit_offsets(&group, Committer::Observer, &offsets).await {
             Ok(outcomes) => {
                 for (partition, offset) in offsets {
                     if matches!(outcomes.get(&partition), Some(Ok(()))) {
-                        copied.insert(partition, (offset.offset, Instant::now()));
+                        copied.insert(partition, (offset, Instant::now()));
                     }
                 }
             }
             Err(error) => board.error(format!("positions not copied to the source: {error}")),
         }
     }
+}
+
+/// The copies of a flow's positions on the source: of these partitions, or all. None where they may not be read: then they may not be
+/// written either.
+///
+/// # Errors
+/// When the source does not answer.
+pub async fn copies(
+    source: &Cluster,
+    group: &str,
+    partitions: Option<&[TopicPartition]>,
+) -> Result<BTreeMap<TopicPartition, GroupOffset>, Error> {
+    let there = match source.fetch_offsets(group, partitions).await {
+        Err(error) if error.class() == Class::Fatal => return Ok(BTreeMap::new()),
+        there => there?,
+    };
+    let copy = |(at, stored)| match stored {
+        Ok(Stored::Offset(offset)) => Some((at, offset)),
+        _ => None,
+    };
+    Ok(there.into_iter().filter_map(copy).collect())
 }

@@ -289,6 +289,7 @@ fn stored(log: &LogId, next: i64) -> GroupOffset {
             tagged_from: Some(SourceOffset(next)),
             ..Copies::default()
         },
+        target: None,
     };
     GroupOffset {
         offset: next,

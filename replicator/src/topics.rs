@@ -1,23 +1,34 @@
 //! Discovery: which topics the source has, which of them the routes select, and that the target has them too.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod departures;
+mod targets;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kuroshio_core::configs::at_creation;
+use kuroshio_core::control::Scope;
+use kuroshio_core::engine::{BatchForm, Codec};
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::routes::{RoutePlan, Unselected};
 use kuroshio_core::slots::{SLOT_COUNT, slot_of};
 use kuroshio_core::types::TopicPartition;
 use kuroshio_wire::{Class, Cluster, Error, KafkaCode, NewTopic, TopicMetadata, Topics};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::Instrument;
+
+pub use departures::Departures;
+use targets::Found;
+pub use targets::Targets;
+pub(crate) use targets::is_of;
 
 use crate::board::FlowBoard;
 use crate::config::{self, Partitions};
 use crate::configs::configs;
 use crate::first_look::FirstLook;
 use crate::forms::Forms;
+use crate::lanes::FlowEnds;
 use crate::metrics::Gauge;
 use crate::spans;
 
@@ -26,10 +37,24 @@ const HURRY: Duration = Duration::from_millis(500);
 /// Looks at a topic just created until all brokers know it.
 const SETTLE: (u32, Duration) = (20, Duration::from_millis(100));
 
+/// Somebody wants target topics to be made again that were deleted.
+pub struct Remake {
+    /// Of these source topics.
+    pub scope: Scope,
+    /// Told when the catalog has what became of it.
+    pub done: oneshot::Sender<()>,
+}
+
 /// The discovery of one flow.
 pub struct Discovery {
     /// The flow, as configured.
     pub flow: config::Flow,
+    /// All flows of the configuration: the flow back may have the authority.
+    pub flows: Arc<[config::Flow]>,
+    /// Its ends.
+    pub ends: FlowEnds,
+    /// Its group.
+    pub group: Arc<str>,
     /// The source.
     pub source: Cluster,
     /// The target.
@@ -40,41 +65,64 @@ pub struct Discovery {
     pub board: Arc<FlowBoard>,
     /// The partitions to copy.
     pub catalog: watch::Sender<Arc<[Pairing]>>,
-    /// What was found first.
+    /// What was found first, as far as its target topics are those of then.
     pub first_look: watch::Sender<Option<Arc<FirstLook>>>,
     /// Partitions per slot.
     pub weights: watch::Sender<Arc<[u32]>>,
     /// Told when something is wrong with a topic: look at once.
     pub look: Arc<Notify>,
-    /// Target topics that were there once: one that vanished is not made again.
-    pub known: BTreeSet<Arc<str>>,
+    /// Topics to make again.
+    pub remakes: mpsc::Receiver<Remake>,
+    /// What is known of target topics.
+    pub targets: Targets,
+    /// Topics that left the source.
+    pub departures: Departures,
+    /// The start of time.
+    pub started: Instant,
     /// Topics that residency keeps from the target.
     pub kept: Gauge,
 }
 
+/// The source's topics by name.
+type SourceTopics = BTreeMap<Arc<str>, TopicMetadata>;
+
 impl Discovery {
     /// Looks again and again.
     pub async fn run(mut self) {
+        let mut remake: Option<Remake> = None;
         loop {
-            let span = spans::discover(&self.flow.name);
-            let looked = self.round().instrument(span.clone()).await;
-            span.record("partitions", self.catalog.borrow().len());
-            if let Err(error) = looked {
-                spans::failed(&span, &error);
-                self.board.error(format!("topics: {error}"));
+            self.look().await;
+            if let Some(remake) = remake.take() {
+                // Now it is known what is gone.
+                self.targets.forgive(&remake.scope);
+                self.look().await;
+                if remake.done.send(()).is_err() {
+                    tracing::debug!(flow = %self.flow.name, "nobody waits for topics made again: the flow ends");
+                }
             }
             // Whoever is in a hurry waits a little, too: a broker that answers one thing and then another would be asked without end.
             tokio::time::sleep(HURRY.min(self.flow.refresh)).await;
             tokio::select! {
                 () = tokio::time::sleep(self.flow.refresh.saturating_sub(HURRY)) => {}
                 () = self.look.notified() => {}
+                Some(asked) = self.remakes.recv() => remake = Some(asked),
             }
+        }
+    }
+
+    async fn look(&mut self) {
+        let span = spans::discover(&self.flow.name);
+        let looked = self.round().instrument(span.clone()).await;
+        span.record("partitions", self.catalog.borrow().len());
+        if let Err(error) = looked {
+            spans::failed(&span, &error);
+            self.board.error(format!("topics: {error}"));
         }
     }
 
     async fn round(&mut self) -> Result<(), Error> {
         let found = self.source.metadata(Topics::All).await?;
-        let topics: BTreeMap<Arc<str>, TopicMetadata> = found
+        let topics: SourceTopics = found
             .topics
             .into_iter()
             .filter(|topic| !topic.internal && topic.error.is_none())
@@ -90,61 +138,30 @@ impl Discovery {
             let look = FirstLook::take(&self.source, self.flow.start, found).await;
             self.first_look.send_replace(Some(Arc::new(look)));
         }
+        self.recall(&plan, &topics).await?;
         let names: Vec<Arc<str>> = plan.routes.values().cloned().collect();
         let mut there = self.target_topics(&names).await?;
+        self.notice_gone(&plan, &topics);
         if self.provide(&plan, &topics, &there).await? {
             there = self.settled(&names, &plan, &topics).await?;
         }
-        self.known.extend(there.keys().cloned());
-        self.publish(&plan, &topics, &there).await;
-        Ok(())
-    }
-
-    /// Partitions of the target topics that exist.
-    async fn target_topics(&self, names: &[Arc<str>]) -> Result<HashMap<Arc<str>, i32>, Error> {
-        if names.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let found = self.target.metadata(Topics::Named(names)).await?;
-        let mut there = HashMap::new();
-        for topic in found.topics {
-            match &topic.error {
-                None => {
-                    let count = topic.partition_count();
-                    there.insert(topic.name, count);
-                }
-                Some(error) if error.code() == Some(KafkaCode::UnknownTopicOrPartition) => {}
-                Some(error) => {
-                    self.board.error(format!(
-                        "topic {} on cluster {}: {error}",
-                        topic.name, self.flow.target
-                    ));
-                }
-            }
-        }
-        Ok(there)
+        self.notice_others(&plan, &topics, &there);
+        self.publish(&plan, &topics).await;
+        self.depart(&plan, &topics).await
     }
 
     /// Creates and grows what is missing; whether anything was done.
-    async fn provide(
-        &self,
-        plan: &RoutePlan,
-        topics: &BTreeMap<Arc<str>, TopicMetadata>,
-        there: &HashMap<Arc<str>, i32>,
-    ) -> Result<bool, Error> {
+    async fn provide(&self, plan: &RoutePlan, topics: &SourceTopics, there: &Found) -> Result<bool, Error> {
         let (mut missing, mut short) = (Vec::new(), Vec::new());
         for (source, target) in &plan.routes {
             let Some(topic) = topics.get(source) else { continue };
             let wanted = topic.partition_count();
             match there.get(target) {
-                None if self.known.contains(target) => self.board.error(format!(
-                    "topic {target} vanished from cluster {}: it is not made again; restart Kuroshio to have it made and refilled",
-                    self.flow.target
-                )),
+                None if self.targets.get(target).is_some() => {}
                 None => missing.push((Arc::clone(source), Arc::clone(target), wanted)),
-                Some(count) if *count >= wanted => {}
+                Some((count, _)) if *count >= wanted => {}
                 Some(_) if self.flow.partitions == Partitions::Sync => short.push((Arc::clone(target), wanted)),
-                Some(count) => self.board.error(format!(
+                Some((count, _)) => self.board.error(format!(
                     "topic {source} has {wanted} partitions on cluster {} and {count}, as {target}, on cluster {}: those from {count} on \
                      are not copied (partitions: none); grow the topic, or set partitions: sync",
                     self.flow.source, self.flow.target
@@ -246,18 +263,16 @@ impl Discovery {
 
     /// What the target has once its brokers know what was made.
     async fn settled(
-        &self,
+        &mut self,
         names: &[Arc<str>],
         plan: &RoutePlan,
-        topics: &BTreeMap<Arc<str>, TopicMetadata>,
-    ) -> Result<HashMap<Arc<str>, i32>, Error> {
+        topics: &SourceTopics,
+    ) -> Result<Found, Error> {
         let mut there = self.target_topics(names).await?;
         for _ in 0..SETTLE.0 {
             let complete = plan.routes.iter().all(|(source, target)| {
-                let wanted = topics.get(source).map_or(0, |topic| topic.partitions.len());
-                there
-                    .get(target)
-                    .is_some_and(|count| usize::try_from(*count).is_ok_and(|count| count >= wanted))
+                let wanted = topics.get(source).map_or(0, TopicMetadata::partition_count);
+                there.get(target).is_some_and(|(count, _)| *count >= wanted) || self.targets.is_gone(target)
             });
             if complete {
                 break;
@@ -268,37 +283,37 @@ impl Discovery {
         Ok(there)
     }
 
-    async fn publish(
-        &mut self,
-        plan: &RoutePlan,
-        topics: &BTreeMap<Arc<str>, TopicMetadata>,
-        there: &HashMap<Arc<str>, i32>,
-    ) {
+    async fn publish(&mut self, plan: &RoutePlan, topics: &SourceTopics) {
         let wanted: Vec<(&TopicMetadata, &Arc<str>)> = plan
             .routes
             .iter()
-            .filter(|(_, target)| there.contains_key(*target))
+            .filter(|(_, target)| !self.targets.is_gone(target))
             .filter_map(|(source, target)| Some((topics.get(source)?, target)))
             .collect();
         let ends = (&self.source, &self.target);
         let forms = self.forms.of(ends, &wanted, &self.board).await;
         let mut pairings = Vec::new();
         for (source, target) in &plan.routes {
-            let (Some(topic), Some(count), Some(form)) =
-                (topics.get(source), there.get(target), forms.get(source))
-            else {
+            let (Some(topic), Some(known)) = (topics.get(source), self.targets.get(target)) else {
                 continue;
+            };
+            let form = match forms.get(source) {
+                Some(form) => *form,
+                // Nothing is written there.
+                None if known.gone => BatchForm::of(Codec::None),
+                None => continue,
             };
             pairings.extend(
                 topic
                     .partitions
                     .iter()
-                    .filter(|p| p.partition < *count)
+                    .filter(|p| known.gone || p.partition < known.count)
                     .map(|p| Pairing {
                         source: TopicPartition::new(Arc::clone(source), p.partition),
                         topic_id: topic.id.map_or([0; 16], |id| id.0),
                         target_topic: Arc::clone(target),
-                        form: *form,
+                        target_id: (!known.gone).then_some(known.id.map_or([0; 16], |id| id.0)),
+                        form,
                     }),
             );
         }

@@ -11,12 +11,12 @@ use serde_json::json;
 
 use crate::regions::{WAIT, clusters, one_way, until_there, wire, write};
 
-fn value(record: &OwnedMessage) -> String {
+pub(crate) fn value(record: &OwnedMessage) -> String {
     String::from_utf8_lossy(record.payload().unwrap_or_default()).into_owned()
 }
 
 /// Writes `word-0`, `word-1` and so on, one after the other.
-async fn write_all(kafka: &Cluster, topic: &str, word: &str, count: usize) -> Result<Vec<String>> {
+pub(crate) async fn write_all(kafka: &Cluster, topic: &str, word: &str, count: usize) -> Result<Vec<String>> {
     let values: Vec<String> = (0..count).map(|number| format!("{word}-{number}")).collect();
     for value in &values {
         write(
@@ -31,7 +31,12 @@ async fn write_all(kafka: &Cluster, topic: &str, word: &str, count: usize) -> Re
 }
 
 /// All of these lie there, in this order, and nothing else.
-async fn holds(kafka: &Cluster, topic: &str, expected: &[String], process: &Kuroshio) -> Result<()> {
+pub(crate) async fn holds(
+    kafka: &Cluster,
+    topic: &str,
+    expected: &[String],
+    process: &Kuroshio,
+) -> Result<()> {
     let there = until_there(kafka, topic, expected.len())
         .await
         .with_context(|| process.log_tail())?;

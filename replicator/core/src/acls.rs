@@ -27,6 +27,8 @@ impl Operation {
     pub const WRITE: Self = Self(4);
     /// `CREATE`.
     pub const CREATE: Self = Self(5);
+    /// `DELETE`.
+    pub const DELETE: Self = Self(6);
     /// `ALTER`.
     pub const ALTER: Self = Self(7);
     /// `DESCRIBE`.

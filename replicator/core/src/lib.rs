@@ -4,6 +4,8 @@ pub mod acls;
 pub mod ages;
 pub mod batch;
 pub mod configs;
+pub mod control;
+pub mod departures;
 pub mod engine;
 pub mod failover;
 pub mod flow;

@@ -105,6 +105,10 @@ pub struct Facts {
     pub checkpoints: bool,
     /// `positions_on_source`.
     pub positions_on_source: bool,
+    /// `on_topic_delete: delete`.
+    pub deletes: bool,
+    /// `http.admin`.
+    pub admin: bool,
 }
 
 /// What the flow needs.
@@ -142,6 +146,13 @@ impl List {
             operations: operations.to_vec(),
             why,
         });
+    }
+
+    fn commands(&mut self, own: &str) {
+        use Operation as O;
+        let notes = [format!("{own}.control").into()];
+        let why = "commands are noted in it for all pods";
+        self.add((Side::Target, Kind::Group), notes, &[O::DESCRIBE, O::READ], why);
     }
 
     /// What is the same on both sides.
@@ -249,6 +260,10 @@ fn on_target(facts: &Facts, list: &mut List) {
             "configs follow",
         );
     }
+    if facts.deletes {
+        let why = "topics that were deleted on the source are deleted";
+        list.add(topic, facts.ruled.iter().cloned(), &[O::DELETE], why);
+    }
     let own = group_of(&facts.flow);
     let members = [own.as_str().into()];
     list.add(
@@ -288,6 +303,9 @@ fn on_target(facts: &Facts, list: &mut List) {
             &[O::DESCRIBE, O::READ],
             "it remembers the ACLs that the flow created",
         );
+    }
+    if facts.admin {
+        list.commands(&own);
     }
     list.both(Side::Target, facts);
 }
@@ -349,6 +367,7 @@ impl Permission<'_> {
             (Kind::Topic, O::READ) => "ReadData",
             (Kind::Topic, O::WRITE) => "WriteData",
             (Kind::Topic, O::CREATE) => "CreateTopic",
+            (Kind::Topic, O::DELETE) => "DeleteTopic",
             (Kind::Topic, O::ALTER) => "AlterTopic",
             (Kind::Topic, O::DESCRIBE_CONFIGS) => "DescribeTopicDynamicConfiguration",
             (Kind::Topic, O::ALTER_CONFIGS) => "AlterTopicDynamicConfiguration",

@@ -28,13 +28,16 @@ impl LogId {
 }
 
 /// What is stored with a position: `1 <source cluster id> <source topic id>`, and, if anything of [`Copies`] is known, where they
-/// are in order and end, an offset or `-` each, and, if it is known, from where on they have tags.
+/// are in order and end, an offset or `-` each, from where on they have tags (left out at the end), and the id of the target topic
+/// in which they lie, if it is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Metadata {
     /// Whose position it is.
     pub log: LogId,
     /// Where the copies lie.
     pub copies: Copies,
+    /// Kafka's id of the topic that they lie in.
+    pub target: Option<String>,
 }
 
 impl Metadata {
@@ -43,32 +46,25 @@ impl Metadata {
     pub fn parse(metadata: &str) -> Option<Self> {
         let mut words = metadata.split(' ');
         let (version, cluster, topic) = (words.next()?, words.next()?, words.next()?);
-        let copies = match words.next() {
-            None => Copies::default(),
-            Some(in_order) => {
-                let (in_order, end) = (parse_offset(in_order)?, parse_offset(words.next()?)?);
-                let tagged_from = match words.next() {
-                    Some(offset) => Some(SourceOffset(parse_offset(offset)??)),
-                    None => None,
-                };
-                let copies = Copies {
-                    in_order: in_order.map(TargetOffset),
-                    end: end.map(TargetOffset),
-                    tagged_from,
-                };
-                // One meaning has one text.
-                (copies != Copies::default()).then_some(copies)?
-            }
+        let mut offset = || words.next().map_or(Some(None), parse_offset);
+        let copies = Copies {
+            in_order: offset()?.map(TargetOffset),
+            end: offset()?.map(TargetOffset),
+            tagged_from: offset()?.map(SourceOffset),
         };
-        let good = |id: &str| !id.is_empty() && !id.contains(char::is_whitespace);
-        let valid = version == "1" && good(cluster) && good(topic) && words.next().is_none();
-        valid.then(|| Self {
+        let parsed = Self {
             log: LogId {
                 cluster: cluster.to_owned(),
                 topic: topic.to_owned(),
             },
             copies,
-        })
+            target: words.next().map(str::to_owned),
+        };
+        let good = |id: &str| !id.is_empty() && !id.contains(char::is_whitespace);
+        let ids = [Some(cluster), Some(topic), parsed.target.as_deref()];
+        let valid = version == "1" && ids.into_iter().flatten().all(good);
+        // One meaning has one text.
+        (valid && parsed.to_string() == metadata).then_some(parsed)
     }
 }
 
@@ -84,17 +80,25 @@ fn parse_offset(word: &str) -> Option<Option<i64>> {
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "1 {} {}", self.log.cluster, self.log.topic)?;
-        if self.copies == Copies::default() {
-            return Ok(());
-        }
-        for offset in [self.copies.in_order, self.copies.end] {
+        let Copies {
+            in_order,
+            end,
+            tagged_from,
+        } = self.copies;
+        let words = [in_order.map(|o| o.0), end.map(|o| o.0), tagged_from.map(|o| o.0)];
+        let count = match (&self.target, words) {
+            (Some(_), _) | (None, [_, _, Some(_)]) => 3,
+            (None, [None, None, None]) => 0,
+            (None, _) => 2,
+        };
+        for offset in &words[..count] {
             match offset {
                 Some(offset) => write!(f, " {offset}")?,
                 None => f.write_str(" -")?,
             }
         }
-        match self.copies.tagged_from {
-            Some(offset) => write!(f, " {offset}"),
+        match &self.target {
+            Some(target) => write!(f, " {target}"),
             None => Ok(()),
         }
     }
@@ -161,8 +165,13 @@ pub enum OnDataLoss {
 pub struct Facts<'a> {
     /// The committed position; `None`: there is none.
     pub committed: Option<Committed<'a>>,
+    /// What the copy of the flow's positions on the source says of it (offset and metadata), where there is no committed one. Nothing
+    /// is resumed from it: it only tells that there was a position.
+    pub copy: Option<(SourceOffset, &'a str)>,
     /// The source log as it is now.
     pub source: &'a LogId,
+    /// Kafka's id of the target topic as it is now; [`NO_TOPIC_ID`] where it is not known.
+    pub target: &'a str,
     /// First offset of the source log.
     pub log_start: SourceOffset,
     /// The offset after the last one of the source log: its high watermark.
@@ -186,6 +195,8 @@ pub enum LossReason {
     Truncation,
     /// The source topic was deleted and created anew.
     Recreated,
+    /// The target topic was deleted and created anew, so that the copies are gone. What the source still has is copied again.
+    TargetRecreated,
     /// The position is gone or not ours, and no tag could be verified to heal it.
     Position,
 }
@@ -198,6 +209,7 @@ impl LossReason {
             Self::Retention => "retention",
             Self::Truncation => "truncation",
             Self::Recreated => "recreated",
+            Self::TargetRecreated => "target_recreated",
             Self::Position => "position",
         }
     }
@@ -217,9 +229,13 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Records to count as lost: at least 1, so that a loss of unknown extent is not silent.
+    /// Records to count as lost: at least 1, so that a loss of unknown extent is not silent; 0 where all copies that are gone will
+    /// be there again, because the source still has its first record.
     #[must_use]
     pub fn count(&self) -> u64 {
+        if self.reason == LossReason::TargetRecreated && self.then == SourceOffset(0) {
+            return 0;
+        }
         u64::try_from(self.to.0.saturating_sub(self.from.0))
             .unwrap_or(0)
             .max(1)
@@ -252,9 +268,18 @@ pub enum Start {
 #[must_use]
 pub fn decide(facts: &Facts<'_>) -> Start {
     let Some(committed) = &facts.committed else {
-        return without_position(facts, None);
+        let copy = facts
+            .copy
+            .and_then(|(offset, text)| Some((offset, Metadata::parse(text)?)));
+        return match copy {
+            // The coordinator drops the positions of a topic that is deleted.
+            Some((offset, was)) if was.log == *facts.source && was_other(was.target.as_deref(), facts) => {
+                target_recreated(facts, offset)
+            }
+            _ => without_position(facts, None),
+        };
     };
-    let Some(Metadata { log, .. }) = Metadata::parse(committed.metadata) else {
+    let Some(Metadata { log, target, .. }) = Metadata::parse(committed.metadata) else {
         return without_position(facts, Some(committed.position.offset));
     };
     if log.cluster != facts.source.cluster {
@@ -272,6 +297,9 @@ pub fn decide(facts: &Facts<'_>) -> Start {
             (position, position),
             facts.log_start,
         );
+    }
+    if was_other(target.as_deref(), facts) {
+        return target_recreated(facts, position);
     }
     if position < facts.log_start {
         return lost(
@@ -293,6 +321,27 @@ pub fn decide(facts: &Facts<'_>) -> Start {
         );
     }
     Start::At(committed.position.clone())
+}
+
+/// Whether the copies were put into another topic than is the target now.
+fn was_other(target: Option<&str>, facts: &Facts<'_>) -> bool {
+    target.is_some_and(|target| target != facts.target) && facts.target != NO_TOPIC_ID
+}
+
+/// The copies of the records before `position` are gone. A tag that lies in the new topic says nothing of them: what was in flight
+/// when the old one was deleted may have come into the new one.
+fn target_recreated(facts: &Facts<'_>, position: SourceOffset) -> Start {
+    let start = facts.log_start;
+    if position == start && start == SourceOffset(0) {
+        return at(start);
+    }
+    // What was copied before the source's log start is gone for good, and how much of it the target still had nobody knows.
+    lost(
+        facts,
+        LossReason::TargetRecreated,
+        (position.min(start), start),
+        start,
+    )
 }
 
 /// Without a position that can be trusted (`untrusted`: the one that cannot), the target is asked: even on a

@@ -19,6 +19,7 @@ use crate::app::Stop;
 use crate::board::FlowBoard;
 use crate::clerk::{Clerk, FirstStart};
 use crate::config::{self, Delivery, Pumps, Start};
+use crate::control::{Asked, Control};
 use crate::first_look::FirstLook;
 use crate::lanes::{FlowEnds, LaneDesk, PumpView};
 use crate::line::{PumpLine, WakeSlot};
@@ -89,6 +90,8 @@ pub(super) struct FlowRun {
     pub health: Arc<Health>,
     /// What is known of the flow.
     pub board: Arc<FlowBoard>,
+    /// Whether commands are taken.
+    pub admin: bool,
     /// How it ends.
     pub stop: Stop,
 }
@@ -120,7 +123,7 @@ impl FlowRun {
     ///
     /// # Errors
     /// Whatever ended it unasked.
-    pub(super) async fn run(self) -> Result<(), FlowError> {
+    pub(super) async fn run(self, asked: mpsc::Receiver<Asked>) -> Result<(), FlowError> {
         let latch = self.health.latch(format!("flow {}", self.flow.name));
         self.board.state("reaching its clusters");
         let reached = tokio::select! {
@@ -138,10 +141,24 @@ impl FlowRun {
             });
         }
         let mut tasks = JoinSet::new();
-        let shared = self.start_tasks(&mut tasks, source_id);
+        let (remakes, to_remake) = mpsc::channel(1);
+        let shared = self.start_tasks(&mut tasks, source_id, to_remake);
         let mut pumps = Vec::new();
         for number in 0..self.pump_count() {
             pumps.push(self.start_pump(&mut tasks, &shared, number)?);
+        }
+        let control = Control {
+            flow: Arc::clone(&self.flow.name),
+            target: self.target.clone(),
+            board: Arc::clone(&self.board),
+            catalog: shared.catalog.clone(),
+            remakes,
+            lines: pumps.iter().map(|pump| pump.line.clone()).collect(),
+            asked,
+        };
+        // Nobody else writes notes, and to read them costs a permission and a request every other second.
+        if self.admin {
+            tasks.spawn(named("commands", control.run()));
         }
         self.metrics.up(true);
         self.board.state("joining");
@@ -314,6 +331,7 @@ impl FlowRun {
                 config::OnDataLoss::Continue => OnDataLoss::Continue,
                 config::OnDataLoss::Halt => OnDataLoss::Halt,
             },
+            positions_on_source: self.flow.positions_on_source,
             transaction_timeout: match self.flow.delivery {
                 Delivery::ExactlyOnce => Some(TRANSACTION_TIMEOUT),
                 Delivery::AtLeastOnce => None,

@@ -10,7 +10,7 @@ use kuroshio_core::routes::is_reserved;
 use kuroshio_wire::{Cluster, Error, KafkaCode, NewTopic, Operations, Topics};
 
 use super::Report;
-use crate::config::{Compression, Delivery, Flow, Partitions};
+use crate::config::{Compression, Delivery, Flow, OnTopicDelete, Partitions};
 use crate::figures::many;
 use crate::groups::follows;
 use crate::survey::Survey;
@@ -23,6 +23,8 @@ const SPELLED: usize = 3;
 pub(super) struct Trial<'a> {
     pub(super) flow: &'a Flow,
     pub(super) flows: &'a [Flow],
+    /// Commands are taken.
+    pub(super) admin: bool,
     pub(super) source: &'a Cluster,
     pub(super) target: &'a Cluster,
 }
@@ -108,6 +110,8 @@ impl Trial<'_> {
             sync: flow.groups.sync,
             checkpoints: flow.mm2.checkpoints,
             positions_on_source: flow.positions_on_source,
+            deletes: flow.on_topic_delete == OnTopicDelete::Delete,
+            admin: self.admin,
         })
     }
 

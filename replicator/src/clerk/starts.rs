@@ -1,25 +1,29 @@
 //! Where a lane starts: what the rule asks for is looked up, until it has an answer.
 
+use std::collections::BTreeMap;
+
 use kuroshio_core::flow::{Pairing, Quarantine};
 use kuroshio_core::start::{self, Committed, Configured, Facts, LossReason, Metadata, Start, Tail};
-use kuroshio_core::types::{Copies, Position, SourceOffset, TargetOffset};
+use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TargetOffset, TopicPartition};
 use kuroshio_wire::{Error, GroupOffset, Isolation, OffsetAt};
 
 use super::identity::{Epochs, judge_epochs};
-use super::{Bounds, Clerk, FirstStart, Outcome, loss_text};
+use super::{Bounds, Clerk, FirstStart, Outcome, Was, loss_text};
 use crate::first_look::Seen;
 use crate::member::Seating;
+use crate::storer;
 use crate::tail::{self, Depth, Newest};
 
 impl Clerk {
     /// Asks the rule until it has an answer.
-    pub(super) async fn decide(
-        &self,
-        pairing: &Pairing,
-        stored: Option<GroupOffset>,
-        bounds: Bounds,
-    ) -> Outcome {
+    pub(super) async fn decide(&self, pairing: &Pairing, was: Was, bounds: Bounds) -> Outcome {
+        let Was {
+            stored,
+            copy,
+            on_data_loss,
+        } = was;
         let source = self.ends.log(pairing);
+        let target = self.ends.target_topic(pairing);
         let seen = self
             .first_look
             .borrow()
@@ -61,13 +65,15 @@ impl Clerk {
             });
             let facts = Facts {
                 committed,
+                copy: copy.as_ref().map(|(offset, metadata)| (*offset, &**metadata)),
                 source: &source,
+                target: target.as_deref().unwrap_or(start::NO_TOPIC_ID),
                 log_start: bounds.log_start,
                 log_end: bounds.log_end,
                 first,
                 configured,
                 tail,
-                on_data_loss: self.on_data_loss,
+                on_data_loss,
             };
             let looked = match start::decide(&facts) {
                 Start::AskTail => self.look_for_tag(pairing, fresh, &mut newest).await,
@@ -79,6 +85,19 @@ impl Clerk {
                 Err(error) => return self.failed(&error),
             }
         }
+    }
+
+    /// What the copies of the positions on the source say of lanes that have no position.
+    pub(super) async fn copies_of_positions(
+        &self,
+        stable: &[(Lane, Pairing, Option<GroupOffset>)],
+    ) -> Result<BTreeMap<TopicPartition, GroupOffset>, Error> {
+        let lost = stable.iter().filter(|(_, _, stored)| stored.is_none());
+        let lost: Vec<_> = lost.map(|(_, pairing, _)| pairing.source.clone()).collect();
+        if lost.is_empty() || !self.positions_on_source {
+            return Ok(BTreeMap::new());
+        }
+        storer::copies(&self.source, &self.group, Some(&lost)).await
     }
 
     async fn look_for_tag(
@@ -136,9 +155,11 @@ impl Clerk {
         match decided {
             Start::At(mut position) => {
                 let source = self.ends.log(pairing);
+                let target = self.ends.target_topic(pairing);
                 let unchanged = stored.is_some_and(|offset| {
+                    let kept = Metadata::parse(&offset.metadata);
                     offset.offset == position.offset.0
-                        && Metadata::parse(&offset.metadata).is_some_and(|kept| kept.log == source)
+                        && kept.is_some_and(|kept| kept.log == source && kept.target == target)
                 });
                 position.copies = self.copies(position.copies, target_end);
                 let store = (!unchanged).then(|| self.ends.stored(pairing, &position));

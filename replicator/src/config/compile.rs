@@ -75,6 +75,7 @@ pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
         clusters,
         flows: placed.into_iter().map(|placed| placed.flow).collect(),
         http_listen: raw.http.listen.0,
+        http_admin: raw.http.admin,
         instance: raw.instance?.0,
         shutdown_grace: raw.shutdown_grace.0,
         log: Log {
@@ -308,6 +309,7 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
         commit_interval: raw.commit_interval.0,
         start: raw.start,
         on_data_loss: raw.on_data_loss,
+        on_topic_delete: raw.on_topic_delete,
         replication_factor: raw.replication_factor,
         partitions: raw.partitions,
         authority: raw.authority.0,

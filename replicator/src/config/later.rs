@@ -16,10 +16,6 @@ struct Later {
 enum Off {
     /// Only where it is absent.
     Absent,
-    /// Where it is this word.
-    Word(&'static str),
-    /// Where it is false.
-    False,
     /// Where it is zero bytes.
     ZeroBytes,
 }
@@ -37,25 +33,13 @@ const CLUSTER: &[Later] = &[
     },
 ];
 
-const SETTINGS: &[Later] = &[
-    Later {
-        path: &["on_topic_delete"],
-        feature: "deleting topics",
-        off: Off::Word("keep"),
-    },
-    Later {
-        path: &["throttle", "bytes_per_second"],
-        feature: "throttling",
-        off: Off::ZeroBytes,
-    },
-];
+const SETTINGS: &[Later] = &[Later {
+    path: &["throttle", "bytes_per_second"],
+    feature: "throttling",
+    off: Off::ZeroBytes,
+}];
 
 const ROOT: &[Later] = &[
-    Later {
-        path: &["http", "admin"],
-        feature: "administration over HTTP",
-        off: Off::False,
-    },
     Later {
         path: &["http", "tls"],
         feature: "TLS of the HTTP server",
@@ -99,14 +83,6 @@ fn refuse_in(section: &Value, path: &str, later: &[Later], mistakes: &mut Mistak
         let (asks, right) = match (&key.off, value) {
             (_, None | Some(Value::Null)) => continue,
             (Off::Absent, Some(_)) => (true, "remove the key".to_owned()),
-            (Off::False, Some(value)) => (
-                *value != Value::Bool(false),
-                "remove the key or set it to false".to_owned(),
-            ),
-            (Off::Word(word), Some(value)) => (
-                value.as_str() != Some(word),
-                format!("remove the key or set it to {word}"),
-            ),
             (Off::ZeroBytes, Some(value)) => {
                 let bytes = value.as_str().and_then(|text| text.parse::<Size>().ok());
                 (bytes != Some(Size(0)), "remove the key or set it to 0".to_owned())

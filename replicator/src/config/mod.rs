@@ -27,7 +27,7 @@ pub use endpoint::Endpoint;
 pub use layers::Environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use values::{Pattern, Pumps, Start};
-pub use words::{Compression, Delivery, Forward, LogFormat, LogLevel, OnDataLoss, Partitions};
+pub use words::{Compression, Delivery, Forward, LogFormat, LogLevel, OnDataLoss, OnTopicDelete, Partitions};
 
 /// What the process does. Made by [`load`] or [`parse`] only.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Config {
     pub flows: Vec<Flow>,
     /// Where the HTTP server listens.
     pub http_listen: SocketAddr,
+    /// Whether it takes commands.
+    pub http_admin: bool,
     /// This process among those of its flows.
     pub instance: Arc<str>,
     /// How long a stop may wait for records in flight.
@@ -88,6 +90,8 @@ pub struct Flow {
     pub start: Start,
     /// When records are gone before they were copied.
     pub on_data_loss: OnDataLoss,
+    /// When a topic is deleted on the source.
+    pub on_topic_delete: OnTopicDelete,
     /// Of topics that are created; -1: the target broker's default.
     pub replication_factor: i16,
     /// Whether target topics grow.

@@ -65,7 +65,7 @@ words! {
         Halt = "halt",
     }
     /// When a source topic is deleted.
-    pub(crate) OnTopicDelete {
+    pub OnTopicDelete {
         /// The target keeps its topic.
         Keep = "keep",
         /// The target's topic is deleted too.

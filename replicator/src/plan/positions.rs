@@ -1,6 +1,6 @@
 //! Where each partition would resume.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kuroshio_core::lag;
@@ -10,6 +10,7 @@ use kuroshio_core::start::{
 use kuroshio_core::types::{Copies, Position, SourceOffset, TopicPartition, group_of};
 use kuroshio_wire::{
     ByPartition, EpochEnd, Error, GroupOffset, Isolation, ListedOffset, OffsetAt, Stored, TopicId,
+    TopicMetadata,
 };
 use serde::Serialize;
 
@@ -70,6 +71,8 @@ struct Found {
     /// First offsets from a configured time on.
     timed: ByPartition<Option<ListedOffset>>,
     epochs: ByPartition<EpochEnd>,
+    /// Of the positions, on the source.
+    copies: BTreeMap<TopicPartition, GroupOffset>,
     /// The flow has no position at all.
     fresh: bool,
 }
@@ -79,6 +82,7 @@ struct Lane {
     source: TopicPartition,
     target: TopicPartition,
     log: LogId,
+    target_id: Option<String>,
 }
 
 impl Positions {
@@ -96,7 +100,7 @@ impl Ends<'_> {
     pub(super) async fn positions(
         &self,
         survey: &Survey,
-        source_id: &str,
+        (source_id, copies): (&str, BTreeMap<TopicPartition, GroupOffset>),
         problems: &mut Vec<String>,
     ) -> Result<Positions, Error> {
         let lanes = self.lanes(survey, source_id);
@@ -105,7 +109,7 @@ impl Ends<'_> {
             self.target.describe_group(&group),
             self.target.fetch_offsets(&group, None)
         )?;
-        let mut found = self.ask(&lanes, stored).await;
+        let mut found = self.ask(&lanes, stored, copies).await;
         let mut positions = Positions {
             pumps: described.members.len(),
             rows: Vec::with_capacity(lanes.len()),
@@ -140,7 +144,9 @@ impl Ends<'_> {
             let Some(topic) = survey.topics.get(source) else {
                 continue;
             };
-            let there = survey.there.get(target).map(|topic| topic.partition_count());
+            let target_topic = survey.there.get(target);
+            let there = target_topic.map(TopicMetadata::partition_count);
+            let target_id = target_topic.and_then(|topic| topic.id);
             let grows = self.flow.partitions == Partitions::Sync;
             let limit = there.filter(|_| !grows).unwrap_or(i32::MAX);
             let id = topic.id.unwrap_or(TopicId([0; 16]));
@@ -155,13 +161,19 @@ impl Ends<'_> {
                             cluster: source_id.to_owned(),
                             topic: id.to_string(),
                         },
+                        target_id: target_id.map(|id| id.to_string()),
                     }),
             );
         }
         lanes
     }
 
-    async fn ask(&self, lanes: &[Lane], stored: ByPartition<Stored>) -> Found {
+    async fn ask(
+        &self,
+        lanes: &[Lane],
+        stored: ByPartition<Stored>,
+        copies: BTreeMap<TopicPartition, GroupOffset>,
+    ) -> Found {
         let offset_of = |lane: &Lane| match stored.get(&lane.target) {
             Some(Ok(Stored::Offset(offset))) => Some(offset.clone()),
             _ => None,
@@ -198,6 +210,7 @@ impl Ends<'_> {
             ends,
             timed,
             epochs,
+            copies,
             fresh,
         }
     }
@@ -238,6 +251,11 @@ impl Ends<'_> {
         };
         let facts = Facts {
             committed: stored.as_ref().map(|stored| committed(stored, epoch_end)),
+            copy: found
+                .copies
+                .get(&lane.source)
+                .map(|copy| (SourceOffset(copy.offset), &*copy.metadata)),
+            target: lane.target_id.as_deref().unwrap_or(start::NO_TOPIC_ID),
             source: &lane.log,
             log_start,
             log_end,
@@ -321,6 +339,12 @@ fn loss_text(loss: &Loss) -> String {
         LossReason::Retention => format!("offsets {from} to {to} are gone by retention"),
         LossReason::Truncation => format!("the log was cut at {from}, before the position {to}"),
         LossReason::Recreated => format!("the topic was deleted and made anew since the position {from}"),
+        LossReason::TargetRecreated => {
+            format!(
+                "the target topic was deleted and made anew: copied again from offset {}",
+                loss.then
+            )
+        }
         LossReason::Position => format!("the position {from} was not written by this flow"),
     }
 }

@@ -8,7 +8,7 @@ use kuroshio_core::needs::Side;
 use kuroshio_wire::{Error, KafkaCode, NewTopic};
 use serde::Serialize;
 
-use super::Ends;
+use super::{Ends, FlowPlan};
 use crate::config::Partitions;
 use crate::configs::described;
 use crate::survey::Survey;
@@ -235,6 +235,21 @@ fn partitions(survey: &Survey, topic: &str) -> i32 {
         .topics
         .get(topic)
         .map_or(0, |topic| topic.partition_count())
+}
+
+impl FlowPlan {
+    /// Target topics that somebody deleted stay deleted.
+    pub(super) fn deleted(&mut self, survey: &Survey, deleted: BTreeMap<Arc<str>, Arc<str>>) {
+        for (topic, target) in deleted {
+            let note = format!(
+                "{target} was deleted on the target: quarantined until `kuroshio resume {} --topic {topic}`",
+                self.flow
+            );
+            self.problems.push(format!("topic {topic}: {note}"));
+            self.topics.rows.push(left(survey, &topic, note));
+        }
+        self.topics.rows.sort_by(|a, b| a.topic.cmp(&b.topic));
+    }
 }
 
 fn left(survey: &Survey, topic: &Arc<str>, why: String) -> TopicRow {

@@ -1,8 +1,10 @@
 //! What a pump is made of, what it is told and what it asks for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kuroshio_core::control::Scope;
 use kuroshio_core::engine::EngineError;
 use kuroshio_core::flow::{Assigned, FlowSettings, Pairing, Quarantine};
 use kuroshio_core::slots::Claims;
@@ -19,6 +21,8 @@ use crate::trial::TrialErrand;
 pub enum News {
     /// The partitions that the routes select now.
     Catalog(Arc<[Pairing]>),
+    /// See [`kuroshio_core::flow::Flow::resume`].
+    Resume(Scope),
     /// See [`kuroshio_core::flow::Flow::rebalancing`].
     Rebalancing,
     /// See [`kuroshio_core::flow::Flow::join_failed`].
@@ -47,8 +51,16 @@ pub enum News {
     Stop,
 }
 
-/// Lanes to open, and who opens them.
-pub type OpenErrand = (Vec<(Lane, Pairing)>, Membership);
+/// Lanes to open, see [`kuroshio_core::flow::Order::Open`].
+#[derive(Debug)]
+pub struct OpenErrand {
+    /// The lanes.
+    pub lanes: Vec<(Lane, Pairing)>,
+    /// Of these, those that go on whatever was lost.
+    pub resumed: BTreeSet<Lane>,
+    /// Who opens them.
+    pub membership: Membership,
+}
 /// Positions to commit outside a transaction, and who commits them.
 pub type StoreErrand = (Membership, Vec<(Lane, Pairing, Position)>);
 

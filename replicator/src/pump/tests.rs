@@ -270,7 +270,7 @@ impl Bench {
 
     /// Opens the first lane that is asked for, at the beginning of its log.
     fn open_first(&mut self) {
-        let (lanes, _) = self.opens.blocking_recv().unwrap();
+        let OpenErrand { lanes, .. } = self.opens.blocking_recv().unwrap();
         let start = Position {
             offset: SourceOffset(0),
             leader_epoch: None,
@@ -290,6 +290,7 @@ impl Bench {
             source: TopicPartition::new("orders", partition),
             topic_id: [7; 16],
             target_topic: "orders".into(),
+            target_id: Some([8; 16]),
             form: BatchForm::of(Codec::None),
         };
         self.tell(News::Catalog((0..partitions).map(pairing).collect()));
@@ -324,7 +325,7 @@ fn a_busy_clerk_holds_up_neither_the_engine_nor_a_join() {
     // What waited for the clerk is asked for once he is free.
     let mut asked = BTreeSet::new();
     while asked.len() < 3 {
-        let (lanes, _) = bench.opens.blocking_recv().unwrap();
+        let OpenErrand { lanes, .. } = bench.opens.blocking_recv().unwrap();
         asked.extend(lanes.iter().map(|(_, pairing)| pairing.source.partition));
     }
     assert_eq!(asked, BTreeSet::from([1, 2, 3]));

@@ -246,20 +246,15 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
             "clusters.jp.sasl: SASL is not available in this version; remove the key",
         ),
         (
-            with("defaults: { on_topic_delete: delete }"),
-            "defaults.on_topic_delete: deleting topics is not available in this version; remove the key or set it to keep",
-        ),
-        (
             with("defaults: { throttle: { bytes_per_second: 1MiB } }"),
             "defaults.throttle.bytes_per_second: throttling is not available in this version; remove the key or set it to 0",
         ),
         (
-            SMALLEST.replace("target: tw }", "target: tw, on_topic_delete: delete }"),
-            "flows[1].on_topic_delete: deleting topics is not available in this version; remove the key or set it to keep",
-        ),
-        (
-            with("http: { admin: true }"),
-            "http.admin: administration over HTTP is not",
+            SMALLEST.replace(
+                "target: tw }",
+                "target: tw, throttle: { bytes_per_second: 1MiB } }",
+            ),
+            "flows[1].throttle.bytes_per_second: throttling is not available in this version; remove the key or set it to 0",
         ),
         (
             with("http: { tls: { cert_file: a, key_file: b } }"),

@@ -110,11 +110,30 @@ pub struct PartitionMetadata {
 impl Cluster {
     /// Asks for brokers and topics, and remembers leaders and addresses for later calls.
     pub async fn metadata(&self, topics: Topics<'_>) -> Result<Metadata, Error> {
+        self.metadata_from(To::Any, topics).await
+    }
+
+    /// What each of the brokers knows: of all topics, and of these. Fails unless all brokers answer.
+    pub async fn metadata_of_each(
+        &self,
+        topics: &Arc<[Arc<str>]>,
+    ) -> Result<Vec<(Metadata, Metadata)>, Error> {
+        self.ask_every_broker(|cluster, broker| {
+            let topics = Arc::clone(topics);
+            async move {
+                let broker = To::Broker(broker);
+                let all = cluster.metadata_from(broker, Topics::All).await?;
+                Ok((all, cluster.metadata_from(broker, Topics::Named(&topics)).await?))
+            }
+        })
+        .await
+    }
+
+    async fn metadata_from(&self, whom: To<'_>, topics: Topics<'_>) -> Result<Metadata, Error> {
         let build = |version| request(topics, version);
         let code = |answer: &MetadataResponse| (answer.error_code, None);
-        let (answer, at) = self
-            .ask(Route::new(To::Any, Purpose::Control, On::Cluster), build, code)
-            .await?;
+        let route = Route::new(whom, Purpose::Control, On::Cluster);
+        let (answer, at) = self.ask(route, build, code).await?;
         Ok(self.learn(&answer, &at, matches!(topics, Topics::All)))
     }
 

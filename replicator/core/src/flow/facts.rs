@@ -5,7 +5,7 @@ use super::orders::{Assigned, Delivery, Order, Pairing, Quarantine};
 use super::{Batch, Flow, Seat};
 use crate::engine::{Ended, Fact, PlacedRun, ReadRun, Refusal, RefusalKind};
 use crate::slots::slot_of;
-use crate::types::{Lane, Position, Time};
+use crate::types::{Lane, Position, Time, TopicPartition};
 
 impl Flow {
     // ---- facts: topics ----
@@ -20,12 +20,30 @@ impl Flow {
             .map(|(slot, p)| (p.source.clone(), (p, slot)))
             .collect();
         for state in self.lanes.values_mut() {
-            let entry = self.catalog.get(&state.pairing.source);
-            let same = entry.is_some_and(|(pairing, _)| *pairing == state.pairing);
-            if !same && state.phase != Phase::Leaving {
-                // What was refused must not be committed, wanted or not.
-                state.exit.get_or_insert(Exit::Dropped);
+            let entry = self
+                .catalog
+                .get(&state.pairing.source)
+                .map(|(pairing, _)| pairing);
+            if entry == Some(&state.pairing) || state.phase == Phase::Leaving {
+                continue;
             }
+            // What was refused must not be committed, wanted or not.
+            if !matches!(state.exit, Some(Exit::Refused(..))) {
+                state.exit = Some(state.exit_to(entry));
+            }
+        }
+        self.restless = true;
+        self.advance(now);
+    }
+
+    /// Somebody wants partitions to go on that are quarantined, whatever was lost: they are tried at once.
+    pub fn resume(&mut self, now: Time, wanted: impl Fn(&TopicPartition) -> bool) {
+        let standing = |state: &&mut LaneState| {
+            !matches!(state.phase, Phase::Running | Phase::Leaving) && wanted(&state.pairing.source)
+        };
+        for state in self.lanes.values_mut().filter(standing) {
+            self.resumed.insert(state.pairing.source.clone());
+            state.retry(now);
         }
         self.restless = true;
         self.advance(now);
@@ -77,6 +95,7 @@ impl Flow {
             ..Seat::default()
         };
         self.owned.clear();
+        self.resumed.clear();
         self.restless = true;
         self.advance(now);
     }
@@ -105,6 +124,10 @@ impl Flow {
             && state.phase == Phase::Opening
         {
             state.quarantine(now, why);
+            if self.resumed.contains(&state.pairing.source) {
+                // It was told to go on while this answer was on its way.
+                state.retry(now);
+            }
         }
         self.restless = true;
         self.advance(now);

@@ -134,6 +134,32 @@ impl LaneState {
         self.window = Window::new(self.committed.as_ref().map_or(SourceOffset(0), |c| c.offset));
     }
 
+    /// How it leaves when the catalog has something else, or nothing (`None`), in its place.
+    pub(super) fn exit_to(&self, entry: Option<&Pairing>) -> Exit {
+        match entry {
+            // Nothing that is open may be committed: the topic is gone, or another one has its name.
+            Some(entry)
+                if entry.target_topic == self.pairing.target_topic
+                    && entry.target_id != self.pairing.target_id =>
+            {
+                let why = Quarantine {
+                    reason: "target_deleted",
+                    text: format!("the target topic {} was deleted", self.pairing.target_topic),
+                };
+                Exit::Refused(self.floor(), why)
+            }
+            _ => Exit::Dropped,
+        }
+    }
+
+    /// If it is quarantined, it is tried at once.
+    pub(super) fn retry(&mut self, now: Time) {
+        if let Phase::Quarantined { retry_at, .. } = &mut self.phase {
+            *retry_at = now;
+            self.failures = 0;
+        }
+    }
+
     pub(super) fn committed_at(&mut self, position: Position) {
         self.committed = Some(position);
         self.failures = 0;

@@ -40,6 +40,8 @@ pub struct Flow {
     by_source: BTreeMap<TopicPartition, Lane>,
     next_lane: u32,
     owned: BTreeSet<Slot>,
+    /// Partitions that are to go on, whatever was lost, when they are opened next.
+    resumed: BTreeSet<TopicPartition>,
     seat: Seat,
     batch: Batch,
     /// Something happened after which lanes may have to leave or be opened: with thousands of them, not every
@@ -106,6 +108,7 @@ impl Flow {
             by_source: BTreeMap::new(),
             next_lane: 0,
             owned: BTreeSet::new(),
+            resumed: BTreeSet::new(),
             seat: Seat {
                 join_wanted: true,
                 ..Seat::default()

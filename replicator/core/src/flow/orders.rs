@@ -40,6 +40,8 @@ pub struct Pairing {
     pub topic_id: [u8; 16],
     /// Target topic; the partition number is the source's.
     pub target_topic: Arc<str>,
+    /// Id of the target topic; 16 zeros where it is not known. `None`: it was there and is gone, and nobody makes it again unasked.
+    pub target_id: Option<[u8; 16]>,
     /// How its batches are written on the target.
     pub form: BatchForm,
 }
@@ -81,6 +83,8 @@ pub enum Order {
     Open {
         /// The lanes.
         lanes: Vec<(Lane, Pairing)>,
+        /// Of these, the lanes that somebody wants to go on after they were quarantined, whatever was lost.
+        resumed: BTreeSet<Lane>,
         /// Fences the commit of the start.
         membership: Membership,
     },

@@ -124,6 +124,9 @@ impl Flow {
         self.divide(assigned.slot_count);
         let awaited = assigned.awaited || !given_up.is_empty();
         self.owned = assigned.slots;
+        let (owned, count) = (&self.owned, self.slot_count);
+        self.resumed
+            .retain(|source| owned.contains(&slot_of(&source.topic, source.partition, count)));
         self.seat.membership = Some(assigned.membership);
         self.seat.held = false;
         // Two phases: what was taken from us is nobody's until we join again without it.
@@ -280,14 +283,21 @@ impl Flow {
         }
         let membership = self.committer()?;
         self.unopened = false;
-        let mut lanes = Vec::new();
+        let (mut lanes, mut resumed) = (Vec::new(), BTreeSet::new());
         for (lane, state) in &mut self.lanes {
             if state.phase == Phase::New {
                 state.phase = Phase::Opening;
                 lanes.push((*lane, state.pairing.clone()));
+                if self.resumed.remove(&state.pairing.source) {
+                    resumed.insert(*lane);
+                }
             }
         }
-        (!lanes.is_empty()).then_some(Order::Open { lanes, membership })
+        (!lanes.is_empty()).then_some(Order::Open {
+            lanes,
+            resumed,
+            membership,
+        })
     }
 
     pub(super) fn begin(&mut self) {

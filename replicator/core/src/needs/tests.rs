@@ -44,6 +44,8 @@ fn everything() -> Facts {
         acls: true,
         sync: true,
         positions_on_source: true,
+        deletes: true,
+        admin: true,
         ..plain()
     }
 }
@@ -108,11 +110,13 @@ fn each_setting_asks_for_its_own() {
             "target topic jp.bills,kuroshio.heartbeats,orders DESCRIBE_CONFIGS",
             "target topic jp.bills,orders ALTER",
             "target topic orders ALTER_CONFIGS",
+            "target topic orders DELETE",
             "target group kuroshio.tw-jp DESCRIBE,READ",
             "target transactional id kuroshio.tw-jp. DESCRIBE,WRITE",
             "target group app DESCRIBE,READ",
             "target cluster DESCRIBE,ALTER",
             "target group kuroshio.tw-jp.acls DESCRIBE,READ",
+            "target group kuroshio.tw-jp.control DESCRIBE,READ",
             "target topic heartbeats DESCRIBE,WRITE",
             "target group kuroshio.kr-jp DESCRIBE",
             "target transactional id kuroshio.kr-jp. DESCRIBE",

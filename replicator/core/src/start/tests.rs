@@ -12,7 +12,9 @@ fn source() -> LogId {
 fn facts(source: &LogId) -> Facts<'_> {
     Facts {
         committed: None,
+        copy: None,
         source,
+        target: "target-1",
         log_start: SourceOffset(100),
         log_end: SourceOffset(200),
         first: false,
@@ -97,6 +99,88 @@ fn a_committed_position() {
     }
 }
 
+/// Metadata of a position whose copies lie in this target topic.
+fn in_target(target: &str) -> String {
+    format!("{OURS} - 50 - {target}")
+}
+
+#[test]
+fn a_target_made_anew_is_filled_again() {
+    let source = source();
+    let gone = |from, to, then| loss(LossReason::TargetRecreated, from, to, then);
+    for (log_start, offset, expected) in [
+        // All that was copied is still on the source; or the part from its log start on.
+        (0, 150, gone(0, 0, 0)),
+        (100, 150, gone(100, 100, 100)),
+        (100, 100, gone(100, 100, 100)),
+        // Retention overtook the position, too.
+        (100, 90, gone(90, 100, 100)),
+        // Nothing had been copied.
+        (0, 0, start_at(0)),
+    ] {
+        for copied in [false, true] {
+            let metadata = in_target("target-0");
+            let facts = Facts {
+                committed: (!copied).then(|| committed(offset, &metadata)),
+                copy: copied.then_some((SourceOffset(offset), metadata.as_str())),
+                log_start: SourceOffset(log_start),
+                // What it says of the new topic is no answer.
+                tail: Tail::Tag(SourceOffset(149), Record::Equal),
+                first: true,
+                ..facts(&source)
+            };
+            assert_eq!(decide(&facts), expected, "{log_start} {offset} copied {copied}");
+        }
+    }
+}
+
+#[test]
+fn a_target_is_another_one_only_where_both_ids_say_so() {
+    let source = source();
+    let other_source = "1 cluster-A topic-0 - 50 - target-0";
+    for (metadata, now, is_other) in [
+        (in_target("target-0"), "target-1", true),
+        (in_target("target-1"), "target-1", false),
+        (in_target("target-0"), NO_TOPIC_ID, false),
+        (OURS.to_owned(), "target-1", false),
+    ] {
+        let there = Facts {
+            target: now,
+            committed: Some(committed(150, &metadata)),
+            ..facts(&source)
+        };
+        let lost = matches!(
+            decide(&there),
+            Start::Lost(Loss {
+                reason: LossReason::TargetRecreated,
+                ..
+            })
+        );
+        assert_eq!(lost, is_other, "{metadata:?} {now}");
+        // A copy of a position says nothing else.
+        let dropped = Facts {
+            committed: None,
+            copy: Some((SourceOffset(150), &metadata)),
+            ..there
+        };
+        let lost = matches!(
+            decide(&dropped),
+            Start::Lost(Loss {
+                reason: LossReason::TargetRecreated,
+                ..
+            })
+        );
+        assert_eq!(lost, is_other, "{metadata:?} {now}");
+        assert!(lost || decide(&dropped) == Start::AskTail, "{metadata:?} {now}");
+    }
+    // Of another source topic: this one was never copied.
+    let facts = Facts {
+        copy: Some((SourceOffset(150), other_source)),
+        ..facts(&source)
+    };
+    assert_eq!(decide(&facts), Start::AskTail);
+}
+
 #[test]
 fn without_a_position_the_tail_decides() {
     let source = source();
@@ -176,6 +260,7 @@ fn the_first_start_is_as_configured() {
 #[test]
 fn halt_stops_for_every_loss_and_nothing_else() {
     let source = source();
+    let made_anew = in_target("target-0");
     let halt = |committed| {
         decide(&Facts {
             committed: Some(committed),
@@ -189,25 +274,37 @@ fn halt_stops_for_every_loss_and_nothing_else() {
         halt(committed(150, "1 cluster-A topic-2")),
         Start::Halt(_)
     ));
+    assert!(matches!(halt(committed(150, &made_anew)), Start::Halt(_)));
     assert!(matches!(halt(committed(150, OURS)), Start::At(_)));
 }
 
 #[test]
 fn a_loss_of_unknown_extent_counts_as_one() {
-    let count = |from, to| {
+    let count = |reason, from, to| {
         let (from, to) = (SourceOffset(from), SourceOffset(to));
         Loss {
-            reason: LossReason::Position,
+            reason,
             from,
             to,
             then: to,
         }
         .count()
     };
-    assert_eq!(
-        (count(5, 5), count(5, 6), count(5, 15), count(0, i64::MAX)),
-        (1, 1, 10, i64::MAX as u64)
-    );
+    for (from, to, position, target) in [
+        (5, 5, 1, 1),
+        (5, 6, 1, 1),
+        (5, 15, 10, 10),
+        (0, i64::MAX, i64::MAX as u64, i64::MAX as u64),
+        // The source has its first record still: all of it comes again.
+        (0, 0, 1, 0),
+    ] {
+        assert_eq!(count(LossReason::Position, from, to), position, "{from} {to}");
+        assert_eq!(
+            count(LossReason::TargetRecreated, from, to),
+            target,
+            "{from} {to}"
+        );
+    }
 }
 
 #[test]
@@ -229,17 +326,40 @@ fn metadata_table() {
         "1 a b +1 2",
         "1 a b -1 2",
         "1 a b 1 2 -",
-        "1 a b 1 2 3 4",
+        "1 a b - - -",
+        "1 a b 1 2 3 ",
+        "1 a b 1 2 3 t 5",
     ] {
         assert_eq!(Metadata::parse(bad), None, "{bad:?}");
     }
-    for (good, in_order, end, tagged_from) in [
-        (OURS.to_owned(), None, None, None),
-        (format!("{OURS} 0 17"), Some(0), Some(17), None),
-        (format!("{OURS} - 17"), None, Some(17), None),
-        (format!("{OURS} 5 -"), Some(5), None, None),
-        (format!("{OURS} - - 9"), None, None, Some(9)),
-        (format!("{OURS} 5 17 9"), Some(5), Some(17), Some(9)),
+    for (good, in_order, end, tagged_from, target) in [
+        (OURS.to_owned(), None, None, None, None),
+        (format!("{OURS} 0 17"), Some(0), Some(17), None, None),
+        (format!("{OURS} - 17"), None, Some(17), None, None),
+        (format!("{OURS} 5 -"), Some(5), None, None, None),
+        (format!("{OURS} - - 9"), None, None, Some(9), None),
+        (format!("{OURS} 5 17 9"), Some(5), Some(17), Some(9), None),
+        (
+            format!("{OURS} - - - target-1"),
+            None,
+            None,
+            None,
+            Some("target-1"),
+        ),
+        (
+            format!("{OURS} 5 - - target-1"),
+            Some(5),
+            None,
+            None,
+            Some("target-1"),
+        ),
+        (
+            format!("{OURS} 5 17 9 target-1"),
+            Some(5),
+            Some(17),
+            Some(9),
+            Some("target-1"),
+        ),
     ] {
         let copies = Copies {
             in_order: in_order.map(TargetOffset),
@@ -249,6 +369,7 @@ fn metadata_table() {
         let metadata = Metadata {
             log: source(),
             copies,
+            target: target.map(str::to_owned),
         };
         assert_eq!(metadata.to_string(), good);
         assert_eq!(Metadata::parse(&good), Some(metadata));
@@ -260,14 +381,14 @@ proptest! {
     fn metadata_round_trip(
         cluster in "[!-~]{1,40}", topic in "[A-Za-z0-9_-]{1,30}",
         in_order in proptest::option::of(0..i64::MAX), end in proptest::option::of(0..i64::MAX),
-        tagged_from in proptest::option::of(0..i64::MAX),
+        tagged_from in proptest::option::of(0..i64::MAX), target in proptest::option::of("[A-Za-z0-9_-]{1,30}"),
     ) {
         let copies = Copies {
             in_order: in_order.map(TargetOffset),
             end: end.map(TargetOffset),
             tagged_from: tagged_from.map(SourceOffset),
         };
-        let metadata = Metadata { log: LogId { cluster, topic }, copies };
+        let metadata = Metadata { log: LogId { cluster, topic }, copies, target };
         prop_assert_eq!(Metadata::parse(&metadata.to_string()), Some(metadata));
     }
 

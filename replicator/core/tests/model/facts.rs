@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 const PARTITIONS: i32 = 4;
 const HOLD: u64 = 5_000;
+const TARGET: Option<[u8; 16]> = Some([2; 16]);
 
 /// What happens next; numbers choose among what is possible.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,10 @@ pub enum Step {
     JoinFailed,
     SeatLost,
     Catalog(u8),
+    /// The target topic goes, comes back, or is made anew.
+    Target(u8),
+    /// Somebody wants these partitions to go on.
+    Resume(u8),
     Opened(u8),
     OpenFailed(u8),
     OpenStale(u8),
@@ -53,6 +58,8 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::JoinFailed),
         1 => Just(Step::SeatLost),
         2 => any::<u8>().prop_map(Step::Catalog),
+        1 => any::<u8>().prop_map(Step::Target),
+        1 => any::<u8>().prop_map(Step::Resume),
         8 => any::<u8>().prop_map(Step::Opened),
         1 => any::<u8>().prop_map(Step::OpenFailed),
         1 => any::<u8>().prop_map(Step::OpenStale),
@@ -95,11 +102,15 @@ pub struct Model {
     /// Slots were taken from it, or others wait for it: it must join again.
     pub owes_join: bool,
     pub selected: BTreeSet<i32>,
+    /// Id of the target topic; `None`: it is gone.
+    pub target: Option<[u8; 16]>,
     pub opening: BTreeMap<Lane, Pairing>,
     /// What is being tried apart.
     pub trying: Option<(Lane, i32)>,
     /// Partitions of which a record was refused; none is read again before it was tried apart.
     pub refused: BTreeSet<i32>,
+    /// Partitions of the last order to open that were to go on whatever was lost.
+    pub resumed: BTreeSet<i32>,
     pub attached: BTreeMap<Lane, Attached>,
     /// Detached with records in flight.
     pub ghosts: Vec<(Lane, i64)>,
@@ -122,6 +133,7 @@ pub fn pairing(partition: i32) -> Pairing {
         source: TopicPartition::new("orders", partition),
         topic_id: [1; 16],
         target_topic: "orders".into(),
+        target_id: TARGET,
         form: BatchForm::of(Codec::None),
     }
 }
@@ -154,9 +166,11 @@ impl Model {
             slots: BTreeSet::new(),
             owes_join: false,
             selected: (0..PARTITIONS).collect(),
+            target: TARGET,
             opening: BTreeMap::new(),
             trying: None,
             refused: BTreeSet::new(),
+            resumed: BTreeSet::new(),
             attached: BTreeMap::new(),
             ghosts: Vec::new(),
             used: BTreeSet::new(),
@@ -218,8 +232,17 @@ impl Model {
                 self.selected = (0..PARTITIONS)
                     .filter(|partition| bits >> partition & 3 != 0)
                     .collect();
-                self.flow.catalog(now, self.selected.iter().copied().map(pairing));
+                self.catalog();
             }
+            Step::Target(which) => {
+                let target = [None, TARGET, Some([3; 16])][usize::from(which % 3)];
+                if std::mem::replace(&mut self.target, target) != target {
+                    // Another topic refused it.
+                    self.refused.clear();
+                }
+                self.catalog();
+            }
+            Step::Resume(bits) => self.flow.resume(now, |source| bits >> source.partition & 1 == 1),
             Step::Opened(which) => {
                 if let Some((lane, pairing)) = some(self.opening.clone(), which) {
                     self.opening.remove(&lane);
@@ -346,6 +369,14 @@ impl Model {
         }
         self.flow.tick(self.time());
         self.carry_out();
+    }
+
+    fn catalog(&mut self) {
+        let paired = |partition: &i32| Pairing {
+            target_id: self.target,
+            ..pairing(*partition)
+        };
+        self.flow.catalog(self.time(), self.selected.iter().map(paired));
     }
 
     fn lose_engine(&mut self) {

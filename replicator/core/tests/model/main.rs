@@ -121,6 +121,63 @@ fn a_refused_lane_is_tried_apart_before_it_is_read_again() {
     model.drain();
 }
 
+/// What stands still is opened at once when somebody wants it to go on, once, and also where it became another lane on the way.
+#[test]
+fn what_is_resumed_goes_on_whatever_was_lost() {
+    let opened = |steps: &[Step]| {
+        let mut model = Model::new(Delivery::ExactlyOnce);
+        model.carry_out();
+        steps.iter().for_each(|step| model.step(*step));
+        model.check();
+        model.resumed.iter().copied().collect::<Vec<_>>()
+    };
+    let (seat, failed, resume) = (Step::Assigned(1), Step::OpenFailed(0), Step::Resume(1));
+    for (steps, expected) in [
+        (vec![seat, failed, resume], vec![0]),
+        // The answer is on its way, and finds it told to go on.
+        (vec![seat, resume, failed], vec![0]),
+        (vec![seat, Step::Opened(0), resume], vec![]),
+        (vec![seat, failed, Step::Resume(2)], vec![]),
+        // Its target is made in between.
+        (
+            vec![Step::Target(0), seat, failed, Step::Target(2), failed, resume],
+            vec![0],
+        ),
+        (
+            vec![
+                Step::Target(0),
+                seat,
+                Step::Clerk(false),
+                failed,
+                resume,
+                Step::Target(2),
+                Step::Clerk(true),
+            ],
+            vec![0],
+        ),
+        // Only once.
+        (
+            vec![seat, failed, resume, failed, Step::Pass(60_000), Step::CaughtUp],
+            vec![],
+        ),
+        // It may be another pod's meanwhile.
+        (
+            vec![
+                seat,
+                failed,
+                Step::Clerk(false),
+                resume,
+                Step::SeatLost,
+                seat,
+                Step::Clerk(true),
+            ],
+            vec![],
+        ),
+    ] {
+        assert_eq!(opened(&steps), expected, "{steps:?}");
+    }
+}
+
 /// Facts that cannot be true end the process: what it holds is not known any more.
 #[test]
 fn impossible_facts_halt() {

@@ -36,7 +36,12 @@ impl Model {
                         "(b) joins while it moves what it gives up"
                     );
                 }
-                Order::Open { lanes, membership } => {
+                Order::Open {
+                    lanes,
+                    resumed,
+                    membership,
+                } => {
+                    self.resumed.clear();
                     assert!(self.clerk, "opens lanes while nobody is free for that");
                     self.may_commit(&membership);
                     for (lane, pairing) in lanes {
@@ -48,6 +53,9 @@ impl Model {
                             self.selected.contains(&pairing.source.partition),
                             "opens what is not selected"
                         );
+                        assert_eq!(pairing.target_id, self.target, "opens what is another topic now");
+                        self.resumed
+                            .extend(resumed.contains(&lane).then_some(pairing.source.partition));
                         self.opening.insert(lane, pairing);
                     }
                 }
@@ -180,6 +188,12 @@ impl Model {
             assert!(
                 self.slots.contains(&slot(io.pairing.source.partition)),
                 "commits what it does not own"
+            );
+            // Nobody looks at the target of what is not selected.
+            let looked_at = self.selected.contains(&io.pairing.source.partition);
+            assert!(
+                !looked_at || io.pairing.target_id == self.target,
+                "commits into a topic that is not there any more"
             );
             assert!(!io.refused, "no_record_is_lost: commits past a refused record");
         }

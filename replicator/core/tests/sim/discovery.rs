@@ -48,6 +48,7 @@ impl Pump {
                     source: TopicPartition::new(topic.clone(), partition),
                     topic_id: [7; 16],
                     target_topic: topic.clone(),
+                    target_id: Some([8; 16]),
                     form: BatchForm::of(Codec::None),
                 }));
             }

@@ -291,15 +291,21 @@ impl Pump {
         self.after(ms, Ev::Errand(self.at, self.life, errand));
     }
 
+    fn open(&mut self, lanes: Vec<(Lane, Pairing)>, membership: Membership) {
+        self.clerk.sent_for = true;
+        self.go(Errand::Open(lanes, membership));
+    }
+
     fn execute(&mut self, order: Order) -> Option<End> {
         let result = match order {
             Order::Join { claims } => {
                 self.go(Errand::Join(claims));
                 Ok(())
             }
-            Order::Open { lanes, membership } => {
-                self.clerk.sent_for = true;
-                self.go(Errand::Open(lanes, membership));
+            Order::Open {
+                lanes, membership, ..
+            } => {
+                self.open(lanes, membership);
                 Ok(())
             }
             Order::Try { lane, .. } => {

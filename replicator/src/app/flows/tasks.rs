@@ -1,13 +1,13 @@
 //! The tasks that a flow has beside its pumps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::origin::Forward;
 use kuroshio_core::types::{Time, group_of};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{FlowRun, Shared, named};
@@ -21,11 +21,11 @@ use crate::heartbeats::{self, Heartbeats};
 use crate::lanes::FlowEnds;
 use crate::sampler::Sampler;
 use crate::storer;
-use crate::topics::Discovery;
+use crate::topics::{Departures, Discovery, Remake, Targets};
 
 impl FlowRun {
-    pub(super) fn start_tasks(&self, tasks: &mut JoinSet<&'static str>, source_id: Arc<str>) -> Shared {
-        let ends = FlowEnds {
+    fn ends(&self, source_id: Arc<str>) -> FlowEnds {
+        FlowEnds {
             flow: Arc::clone(&self.flow.name),
             source: Arc::clone(&self.flow.source),
             target: Arc::clone(&self.flow.target),
@@ -34,14 +34,27 @@ impl FlowRun {
                 config::Forward::Local => Forward::Local,
                 config::Forward::Relay => Forward::Relay,
             },
-        };
+        }
+    }
+
+    pub(super) fn start_tasks(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        source_id: Arc<str>,
+        remakes: mpsc::Receiver<Remake>,
+    ) -> Shared {
+        let ends = self.ends(source_id);
         let group: Arc<str> = group_of(&self.flow.name).into();
         let (catalog_tell, catalog) = watch::channel(Vec::new().into());
         let (first_tell, first_look) = watch::channel(None);
         let (weights_tell, weights) = watch::channel(Vec::new().into());
         let look = Arc::new(Notify::new());
+        let started = Instant::now();
         let discovery = Discovery {
             flow: self.flow.clone(),
+            flows: Arc::clone(&self.flows),
+            ends: ends.clone(),
+            group: Arc::clone(&group),
             source: self.source.clone(),
             target: self.target.clone(),
             forms: Forms::new(self.flow.compression, self.embedded),
@@ -50,11 +63,13 @@ impl FlowRun {
             first_look: first_tell,
             weights: weights_tell,
             look: Arc::clone(&look),
-            known: BTreeSet::new(),
+            remakes,
+            targets: Targets::default(),
+            departures: Departures::default(),
+            started,
             kept: self.metrics.kept_topics(),
         };
         tasks.spawn(named("discovery", discovery.run()));
-        let started = Instant::now();
         let heartbeats = self.start_heartbeats(tasks, started);
         let sampler = Sampler {
             source: self.source.clone(),
