@@ -61,16 +61,16 @@ async fn stays(kafka: &Cluster, topic: &str, process: &Kuroshio) -> Result<()> {
 #[tokio::test]
 async fn a_source_topic_that_is_deleted_leaves_its_copies() -> Result<()> {
     let pair = pair().await?;
-    let (topic, other) = ("kept.orders", "kept.others");
+    let (topic, other) = ("remains.orders", "remains.others");
     for topic in [topic, other] {
         pair.tw.create_topic(topic, 1, &[]).await?;
     }
-    let mut process = Kuroshio::run(one_way(pair, "kept", &["kept[.].*"]))?;
+    let mut process = Kuroshio::run(one_way(pair, "remains", &["remains[.].*"]))?;
     process.ready(WAIT).await?;
-    let copied = write_all(&pair.tw, topic, "kept", 5).await?;
+    let copied = write_all(&pair.tw, topic, "remains", 5).await?;
     holds(&pair.jp, topic, &copied, &process).await?;
     pair.tw.delete_topic(topic).await?;
-    until_status(&mut process, "kept-tw-jp", WAIT, |flow| {
+    until_status(&mut process, "remains-tw-jp", WAIT, |flow| {
         !has_lane(flow, topic) && has_lane(flow, other)
     })
     .await?;

@@ -228,10 +228,9 @@ fn on_source(facts: &Facts, list: &mut List) {
     list.both(Side::Source, facts);
 }
 
-fn on_target(facts: &Facts, list: &mut List) {
+fn topics_on_target(facts: &Facts, list: &mut List) {
     use Operation as O;
-    let (topic, group) = ((Side::Target, Kind::Topic), (Side::Target, Kind::Group));
-    let cluster = (Side::Target, Kind::Cluster);
+    let topic = (Side::Target, Kind::Topic);
     list.add(
         topic,
         facts.missing.iter().cloned(),
@@ -264,6 +263,12 @@ fn on_target(facts: &Facts, list: &mut List) {
         let why = "topics that were deleted on the source are deleted";
         list.add(topic, facts.ruled.iter().cloned(), &[O::DELETE], why);
     }
+}
+
+fn on_target(facts: &Facts, list: &mut List) {
+    use Operation as O;
+    topics_on_target(facts, list);
+    let (group, cluster) = ((Side::Target, Kind::Group), (Side::Target, Kind::Cluster));
     let own = group_of(&facts.flow);
     let members = [own.as_str().into()];
     list.add(
