@@ -384,6 +384,8 @@ mod tests {
         };
         let facts = Facts {
             committed: stored.as_ref().map(|stored| committed(stored, None)),
+            copy: None,
+            target: start::NO_TOPIC_ID,
             source: &log,
             log_start: SourceOffset(10),
             log_end: SourceOffset(30),

@@ -93,6 +93,16 @@ fn action(wanted: i32, there: Option<i32>, grows: bool) -> (TopicAction, Option<
     }
 }
 
+/// What it means that the target would not make a topic, and whether that is a problem.
+fn refusal(code: Option<KafkaCode>) -> (&'static str, bool) {
+    match code {
+        Some(KafkaCode::InvalidConfig) => ("made without the configs that the target refuses", false),
+        // Between two of our questions: a flow that runs, or somebody else.
+        Some(KafkaCode::TopicAlreadyExists) => ("it was made a moment ago", false),
+        _ => ("the target refuses it", true),
+    }
+}
+
 impl Ends<'_> {
     pub(super) async fn topics(&self, survey: &Survey, problems: &mut Vec<String>) -> Result<Topics, Error> {
         let mut topics = Topics::default();
@@ -199,13 +209,10 @@ impl Ends<'_> {
                 .as_ref()
                 .and_then(|target| outcomes.remove(target));
             let Some(Err(error)) = outcome else { continue };
-            if error.code() == Some(KafkaCode::InvalidConfig) {
-                row.note = Some(format!(
-                    "made without the configs that the target refuses: {error}"
-                ));
-            } else {
+            let (note, wrong) = refusal(error.code());
+            row.note = Some(format!("{note}: {error}"));
+            if wrong {
                 problems.push(format!("{} cannot be made: {error}", row.topic));
-                row.note = Some("the target refuses it".to_owned());
             }
         }
         Ok(())
@@ -292,6 +299,20 @@ mod tests {
                 note.contains(noted) && note.is_empty() == noted.is_empty(),
                 "{note}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_there_or_is_made_otherwise_is_no_problem() {
+        for (code, wrong) in [
+            (Some(KafkaCode::TopicAlreadyExists), false),
+            (Some(KafkaCode::InvalidConfig), false),
+            (Some(KafkaCode::InvalidReplicationFactor), true),
+            (Some(KafkaCode::TopicAuthorizationFailed), true),
+            (Some(KafkaCode::PolicyViolation), true),
+            (None, true),
+        ] {
+            assert_eq!(refusal(code).1, wrong, "{code:?}");
         }
     }
 }
