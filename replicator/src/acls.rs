@@ -97,6 +97,9 @@ impl AclSync {
         let found = difference(&self.flow, self.acls, routes, &self.source, &self.target).await?;
         let (plan, mut ours) = (found.plan, found.ours);
         let before = ours.clone();
+        for acls in ours.values_mut() {
+            acls.retain(|acl| !plan.forget.contains(acl));
+        }
         for acl in &plan.create {
             if let Some(topic) = home(acl, routes) {
                 ours.entry(topic).or_default().insert(acl.clone());
@@ -104,21 +107,20 @@ impl AclSync {
         }
         // First it is remembered, then done: what a process created that was killed in between is ours all the same.
         self.remember(&before, &ours).await?;
+        let before = ours.clone();
         let create: Vec<Acl> = plan.create.into_iter().collect();
         for part in create.chunks(AT_ONCE) {
             let outcomes = self.target.create_acls(part).await?;
+            let refused = part.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err());
+            for (acl, _) in refused {
+                ours.values_mut().for_each(|acls| drop(acls.remove(acl)));
+            }
             self.tell("created", part, outcomes);
         }
         let delete: Vec<Acl> = plan.delete.into_iter().collect();
         for part in delete.chunks(AT_ONCE) {
             let outcomes = self.target.delete_acls(part).await?;
             self.tell("deleted", part, outcomes);
-        }
-        // What is gone from the target is no longer ours, whoever took it away.
-        let there = self.target.topic_acls().await?;
-        let before = ours.clone();
-        for acls in ours.values_mut() {
-            acls.retain(|acl| there.contains(acl));
         }
         self.remember(&before, &ours).await
     }

@@ -104,6 +104,9 @@ pub struct Plan {
     pub create: BTreeSet<Acl>,
     /// ACLs to delete, all of which are ours.
     pub delete: BTreeSet<Acl>,
+    /// ACLs that were ours and are gone from the target, whoever took them away. One that is still wanted is not among them: what was just
+    /// created need not be seen yet by the broker that is asked.
+    pub forget: BTreeSet<Acl>,
 }
 
 /// The ACLs that the target should have. `routes`: source name → target name of the topics about which the source decides. `prefix`: what
@@ -161,7 +164,13 @@ fn under(acl: &Acl, name: &Arc<str>, prefix: Option<&str>) -> Acl {
 #[must_use]
 pub fn plan(wanted: &BTreeSet<Acl>, there: &BTreeSet<Acl>, ours: &BTreeSet<Acl>, delete: bool) -> Plan {
     let gone = ours.intersection(there).filter(|acl| !wanted.contains(*acl));
+    let forget = ours
+        .difference(there)
+        .filter(|acl| !wanted.contains(*acl))
+        .cloned()
+        .collect();
     Plan {
+        forget,
         create: wanted.difference(there).cloned().collect(),
         delete: gone.filter(|_| delete).cloned().collect(),
     }
@@ -308,7 +317,12 @@ mod tests {
 
     #[test]
     fn only_what_is_ours_is_deleted() {
-        let wanted = acls(&["+READ User:a orders", "+READ User:b orders"]);
+        // Created a moment ago, `new` is not yet seen by every broker.
+        let wanted = acls(&[
+            "+READ User:a orders",
+            "+READ User:b orders",
+            "+READ User:new orders",
+        ]);
         let there = acls(&[
             "+READ User:b orders",
             "+READ User:old orders",
@@ -318,17 +332,19 @@ mod tests {
             "+READ User:b orders",
             "+READ User:old orders",
             "+READ User:gone orders",
+            "+READ User:new orders",
         ]);
-        let create = acls(&["+READ User:a orders"]);
-        assert_eq!(
-            plan(&wanted, &there, &ours, true),
-            Plan {
-                create: create.clone(),
-                delete: acls(&["+READ User:old orders"]),
-            }
-        );
-        let delete = BTreeSet::new();
-        assert_eq!(plan(&wanted, &there, &ours, false), Plan { create, delete });
+        let planned = Plan {
+            create: acls(&["+READ User:a orders", "+READ User:new orders"]),
+            delete: acls(&["+READ User:old orders"]),
+            forget: acls(&["+READ User:gone orders"]),
+        };
+        assert_eq!(plan(&wanted, &there, &ours, true), planned);
+        let kept = Plan {
+            delete: BTreeSet::new(),
+            ..planned
+        };
+        assert_eq!(plan(&wanted, &there, &ours, false), kept);
     }
 
     #[test]
