@@ -113,7 +113,9 @@ impl AclSync {
             let outcomes = self.target.create_acls(part).await?;
             let refused = part.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_err());
             for (acl, _) in refused {
-                ours.values_mut().for_each(|acls| drop(acls.remove(acl)));
+                for acls in ours.values_mut() {
+                    acls.remove(acl);
+                }
             }
             self.tell("created", part, outcomes);
         }

@@ -1,7 +1,7 @@
 //! Two thousand partitions in one process: how soon all are copied, and what they cost, idle and under a thin load.
 //!
 //! Times and CPU are printed, for they are the machine's too; memory is bounded. For the figures of a release build:
-//! `KUROSHIO_BIN=target/release/kuroshio cargo test -p kuroshio-integration --test it many:: -- --nocapture`.
+//! `KUROSHIO_BIN=$PWD/target/release/kuroshio cargo test -p kuroshio-integration --test it many:: -- --nocapture`.
 
 use std::time::{Duration, Instant};
 
