@@ -1,7 +1,7 @@
 //! How the batches of topics are written on the target: compressed as their source says, or as configured, and no larger than the target
 //! takes them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,8 +111,8 @@ impl Forms {
         topics: &[(&TopicMetadata, &Arc<str>)],
         board: &FlowBoard,
     ) -> HashMap<Arc<str>, BatchForm> {
-        self.known
-            .retain(|name, _| topics.iter().any(|(topic, _)| topic.name == *name));
+        let there: HashSet<&Arc<str>> = topics.iter().map(|(topic, _)| &topic.name).collect();
+        self.known.retain(|name, _| there.contains(name));
         let due = self.round.is_multiple_of(RENEW);
         let new = |name: &Arc<str>| !self.known.contains_key(name);
         let names: Vec<_> = topics
