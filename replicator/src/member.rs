@@ -211,6 +211,7 @@ impl Member {
             membership: joined.membership.clone(),
             slot_count: assignment.slot_count(),
             slots: assignment.slots_of(&self.instance),
+            given_up: assignment.given_up_by(&self.instance),
             awaited: assignment.awaits(&self.instance),
         };
         Ok((

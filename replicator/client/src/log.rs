@@ -46,6 +46,9 @@ pub(crate) struct Log<'a> {
     pub(crate) partition: TopicPartition,
     /// Bytes that may still be read.
     left: usize,
+    /// What was read.
+    bytes: usize,
+    offsets: i64,
 }
 
 impl<'a> Log<'a> {
@@ -54,7 +57,21 @@ impl<'a> Log<'a> {
             cluster,
             partition,
             left: budget,
+            bytes: 0,
+            offsets: 0,
         }
+    }
+
+    /// How many offsets so many bytes hold, by what was read; at least 1.
+    pub(crate) fn offsets_in(&self, bytes: i32) -> i64 {
+        let each = self.bytes as f64 / (self.offsets as f64).max(1.0);
+        (f64::from(bytes) / each.max(1.0)).max(1.0) as i64
+    }
+
+    /// How many bytes to ask for so as to read these offsets, by what was read.
+    pub(crate) fn bytes_of(&self, offsets: i64) -> i32 {
+        let each = self.bytes as f64 / (self.offsets as f64).max(1.0);
+        (offsets as f64 * each).clamp(f64::from(PROBE), f64::from(STEP)) as i32
     }
 
     pub(crate) fn here(&self) -> Place<'_> {
@@ -75,6 +92,8 @@ impl<'a> Log<'a> {
             .read_committed(&self.partition, at, max_bytes)
             .await?;
         self.left = self.left.saturating_sub(committed.bytes);
+        self.bytes += committed.bytes;
+        self.offsets += committed.next - at;
         Ok((committed.next > at).then_some(Chunk {
             offsets: at..committed.next,
             records: committed.records,

@@ -10,6 +10,8 @@ use crate::legs::Leg;
 use crate::log::{Log, PROBE, STEP};
 use crate::translator::Error;
 
+/// So many bytes are read rather than halved again: a request across regions costs more.
+const NEAR_BYTES: i32 = 512 << 10;
 /// Offsets looked at in front of one, for what lies before it.
 const BEFORE: i64 = 200;
 
@@ -28,18 +30,16 @@ impl Log<'_> {
             .zip(known)
             .map(|((wanted, _), known)| Search::new(*wanted, known.clone(), known.start, leg.in_order()))
             .collect();
-        // What is read for one is read for all.
-        let near = NEAR.saturating_mul(i64::try_from(searches.len()).unwrap_or(i64::MAX));
         let mut stuck = vec![false; searches.len()];
         while let Some((number, ask)) = searches
             .iter_mut()
             .enumerate()
             .filter(|(number, _)| !stuck[*number])
-            .find_map(|(number, search)| Some((number, search.ask(near)?)))
+            .find_map(|(number, search)| Some((number, search.ask(self.offsets_in(NEAR_BYTES))?)))
         {
             let (at, bytes) = match ask {
                 Ask::Probe(at) => (at, PROBE),
-                Ask::Scan(at) => (at, STEP),
+                Ask::Scan(at) => (at, self.bytes_of(searches[number].unknown())),
             };
             let Some(chunk) = self.read(at, bytes).await? else {
                 stuck[number] = true;
@@ -71,10 +71,13 @@ impl Log<'_> {
         for (((wanted, sure), known), found) in wanted.iter().zip(known).zip(found) {
             let end = found.iter().map(|part| part.at).min().unwrap_or(known.end);
             let mut search = Search::new(*wanted, known.start..end, (*wanted).max(known.start), None);
+            // What was born here is near, or far away.
+            let mut bytes = PROBE;
             while let Some(Ask::Scan(at) | Ask::Probe(at)) = search.ask(NEAR) {
-                let Some(chunk) = self.read(at, STEP).await? else {
+                let Some(chunk) = self.read(at, bytes).await? else {
                     break;
                 };
+                bytes = (bytes * 4).min(STEP);
                 let here = self.here();
                 search.read(&chunk.stretch(here, here, &HashSet::new()));
             }

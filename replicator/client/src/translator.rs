@@ -13,8 +13,9 @@ use kuroshio_wire::Cluster;
 use crate::legs::{Bounds, Leg, Legs, bounds};
 use crate::log::Log;
 
-/// Bytes read of each log for one partition, all offsets together.
+/// Bytes read of each log for one partition, and more for each offset: a probe reads a whole batch, of up to a megabyte.
 const BUDGET: usize = 64 << 20;
+const EACH: usize = 8 << 20;
 /// Partitions translated at the same time.
 const AT_ONCE: usize = 8;
 
@@ -205,6 +206,7 @@ impl Translator {
                 .collect::<Result<Vec<Leg>, Error>>()
         };
         let range = |bounds: &Bounds, partition| bounds.get(partition).cloned().unwrap_or(Ok(0..0));
+        let budget = BUDGET + EACH * question.offsets.len();
         Ok(Work {
             question,
             flow,
@@ -212,8 +214,8 @@ impl Translator {
             back: known(from, &topic.into_from, &here)?,
             read_from: range(read_from, &here)?,
             read_to: range(read_to, &there)?,
-            from: Log::new(&self.from, here, BUDGET),
-            to: Log::new(&self.to, there, BUDGET),
+            from: Log::new(&self.from, here, budget),
+            to: Log::new(&self.to, there, budget),
         })
     }
 }

@@ -50,7 +50,7 @@ pub struct Found {
     pub exact: bool,
 }
 
-/// So many offsets are read rather than halved again, for a search alone. Of many at once each saves the others the reading.
+/// So many offsets are read rather than halved again.
 pub const NEAR: i64 = 500;
 
 /// A search under way.
@@ -99,6 +99,12 @@ impl Search {
             at: if exact { self.ceiling } else { self.floor },
             exact,
         }
+    }
+
+    /// So many offsets are left in which the answer may lie.
+    #[must_use]
+    pub fn unknown(&self) -> i64 {
+        self.open - self.floor
     }
 
     /// What to read next; `None`: the answer is exact. `near`: so many offsets are read rather than halved again.

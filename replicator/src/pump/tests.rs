@@ -264,6 +264,7 @@ impl Bench {
             },
             slot_count: SLOT_COUNT,
             slots: (0..SLOT_COUNT).map(Slot).collect::<BTreeSet<_>>(),
+            given_up: BTreeSet::new(),
             awaited: false,
         }));
     }

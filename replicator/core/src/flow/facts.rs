@@ -1,6 +1,6 @@
 //! What the flow is told.
 
-use super::lane::{Exit, LaneState, Phase};
+use super::lane::{Exit, Farewell, LaneState, Phase};
 use super::orders::{Assigned, Delivery, Order, Pairing, Quarantine};
 use super::{Batch, Flow, Seat};
 use crate::engine::{Ended, Fact, PlacedRun, ReadRun, Refusal, RefusalKind};
@@ -95,6 +95,7 @@ impl Flow {
             ..Seat::default()
         };
         self.owned.clear();
+        self.given_up.clear();
         self.resumed.clear();
         self.restless = true;
         self.advance(now);
@@ -224,6 +225,10 @@ impl Flow {
             if let Some(state) = self.lanes.get_mut(&lane) {
                 state.committed_at(position);
             }
+        }
+        for state in self.lanes.values_mut().filter(|s| s.farewell == Farewell::Given) {
+            state.farewell = Farewell::Done;
+            self.restless = true;
         }
         self.advance(now);
     }

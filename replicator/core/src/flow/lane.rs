@@ -19,7 +19,7 @@ pub enum Phase {
     Opening,
     /// It is read and forwarded.
     Running,
-    /// No longer ours; detached, with records still in flight (at_least_once only).
+    /// No longer ours, or bound anew; detached, with records still in flight or a position that is not stored yet (at_least_once only).
     Leaving,
     /// Out of the flow until `retry_at`.
     Quarantined {
@@ -50,7 +50,21 @@ pub struct LaneState {
     pub(super) exit: Option<Exit>,
     /// The record for which it is in quarantine, if it is for one that the target refused.
     pub(super) refused: Option<SourceOffset>,
+    /// What became of its last position while it leaves.
+    pub(super) farewell: Farewell,
     failures: u32,
+}
+
+/// The last position of a lane that leaves without transactions: whoever opens the partition next begins there, and copies nothing
+/// again that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// To be stored.
+    Owed,
+    /// Under way.
+    Given,
+    /// Stored, or refused: nothing is waited for.
+    Done,
 }
 
 /// Why a lane must leave the engine.
@@ -78,6 +92,7 @@ impl LaneState {
             copies: Copies::default(),
             exit: None,
             refused: None,
+            farewell: Farewell::Owed,
             failures: 0,
         }
     }
@@ -112,6 +127,11 @@ impl LaneState {
             leader_epoch: self.leader_epoch,
             copies: self.copies,
         }
+    }
+
+    /// Whether more is settled than committed.
+    pub(super) fn is_unstored(&self) -> bool {
+        self.committed.as_ref().is_none_or(|c| c.offset < self.floor())
     }
 
     pub(super) fn start_at(&mut self, start: &Position) {

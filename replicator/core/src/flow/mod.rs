@@ -13,6 +13,7 @@
 
 mod facts;
 mod lane;
+mod leaving;
 mod orders;
 mod rules;
 
@@ -40,6 +41,8 @@ pub struct Flow {
     by_source: BTreeMap<TopicPartition, Lane>,
     next_lane: u32,
     owned: BTreeSet<Slot>,
+    /// Taken from us by the applied assignment, and nobody's yet.
+    given_up: BTreeSet<Slot>,
     /// Partitions that are to go on, whatever was lost, when they are opened next.
     resumed: BTreeSet<TopicPartition>,
     seat: Seat,
@@ -108,6 +111,7 @@ impl Flow {
             by_source: BTreeMap::new(),
             next_lane: 0,
             owned: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             resumed: BTreeSet::new(),
             seat: Seat {
                 join_wanted: true,

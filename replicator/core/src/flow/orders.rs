@@ -63,6 +63,8 @@ pub struct Assigned {
     pub slot_count: u16,
     /// Our slots.
     pub slots: BTreeSet<Slot>,
+    /// Slots that are taken from us and nobody's yet: see [`Assignment::given_up_by`](crate::slots::Assignment::given_up_by).
+    pub given_up: BTreeSet<Slot>,
     /// Others wait for slots that we, or the process before us, are to give up: see
     /// [`Assignment::awaits`](crate::slots::Assignment::awaits).
     pub awaited: bool,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::lane::{Exit, LaneState, Phase};
+use super::lane::{Exit, Farewell, LaneState, Phase};
 use super::orders::{Delivery, Order, Pairing};
 use super::{Batch, BatchState, Flow, QUIET_INTERVALS};
 use crate::slots::{Claims, Slot, slot_of};
@@ -80,6 +80,11 @@ impl Flow {
             }
             Delivery::AtLeastOnce if !self.batch.storing => {
                 let positions = self.unstored();
+                for (lane, _) in &positions {
+                    if let Some(state) = self.lanes.get_mut(lane).filter(|s| s.phase == Phase::Leaving) {
+                        state.farewell = Farewell::Given;
+                    }
+                }
                 let in_flight = (self.in_flight() > 0).then_some(now);
                 self.batch = Batch {
                     state: self.batch.state,
@@ -123,7 +128,7 @@ impl Flow {
         }
         self.divide(assigned.slot_count);
         let awaited = assigned.awaited || !given_up.is_empty();
-        self.owned = assigned.slots;
+        (self.owned, self.given_up) = (assigned.slots, assigned.given_up);
         let (owned, count) = (&self.owned, self.slot_count);
         self.resumed
             .retain(|source| owned.contains(&slot_of(&source.topic, source.partition, count)));
@@ -146,73 +151,6 @@ impl Flow {
         }
         for state in self.lanes.values_mut() {
             state.slot = slot(&state.pairing.source);
-        }
-    }
-
-    /// Lanes that must leave do so as soon as no open transaction holds records of them.
-    pub(super) fn let_go(&mut self, now: Time) {
-        let going: Vec<Lane> = self
-            .lanes
-            .iter()
-            .filter(|(lane, state)| {
-                (state.exit.is_some() || !self.owned.contains(&state.slot))
-                    && state.phase != Phase::Leaving
-                    && !self.holds(**lane)
-            })
-            .map(|(lane, _)| *lane)
-            .collect();
-        let mut detached = Vec::new();
-        for lane in going {
-            let stays = self.owns(lane) && self.selects(lane);
-            let Some(state) = self.lanes.get_mut(&lane) else {
-                continue;
-            };
-            if state.is_attached() {
-                detached.push(lane);
-            }
-            // After a refusal nothing more of it is placed: nothing is waited for.
-            let refused = matches!(state.exit, Some(Exit::Refused(..)));
-            let in_flight = state.window.in_flight() > 0 && !refused;
-            let exit = if stays {
-                state.exit.take()
-            } else {
-                Some(Exit::Dropped)
-            };
-            match exit {
-                Some(Exit::Reopen) => {
-                    state.phase = Phase::New;
-                    self.renumber(lane);
-                }
-                Some(Exit::Refused(at, why)) => {
-                    state.refused = Some(at);
-                    state.quarantine(now, why);
-                    self.renumber(lane);
-                }
-                Some(Exit::Unreadable(why)) => {
-                    state.quarantine(now, why);
-                    self.renumber(lane);
-                }
-                Some(Exit::Dropped) | None if in_flight => state.phase = Phase::Leaving,
-                Some(Exit::Dropped) | None => self.forget(lane),
-            }
-        }
-        // An attach that was not carried out yet must not outlive its detach.
-        if !detached.is_empty() {
-            for order in &mut self.orders {
-                if let Order::Attach(lanes) = order {
-                    lanes.retain(|(lane, ..)| !detached.contains(lane));
-                }
-            }
-            self.orders.push_back(Order::Detach(detached));
-        }
-        let settled: Vec<Lane> = self
-            .lanes
-            .iter()
-            .filter(|(_, s)| s.phase == Phase::Leaving && s.window.in_flight() == 0)
-            .map(|(lane, _)| *lane)
-            .collect();
-        for lane in settled {
-            self.forget(lane);
         }
     }
 
@@ -325,26 +263,8 @@ impl Flow {
         self.orders.push_back(Order::Abort);
     }
 
-    pub(super) fn forget(&mut self, lane: Lane) {
-        if let Some(state) = self.lanes.remove(&lane) {
-            self.by_source.remove(&state.pairing.source);
-        }
-    }
-
-    /// A lane that is opened again is another one: what is still told of records that were in flight must not
-    /// count for those that are read again.
-    fn renumber(&mut self, lane: Lane) {
-        if let Some(mut state) = self.lanes.remove(&lane) {
-            state.take_back();
-            let new = Lane(self.next_lane);
-            self.next_lane += 1;
-            self.by_source.insert(state.pairing.source.clone(), new);
-            self.lanes.insert(new, state);
-        }
-    }
-
     /// Whether the routes still select what the lane binds.
-    fn selects(&self, lane: Lane) -> bool {
+    pub(super) fn selects(&self, lane: Lane) -> bool {
         let Some(state) = self.lanes.get(&lane) else {
             return false;
         };
@@ -405,10 +325,15 @@ impl Flow {
     pub(super) fn unstored(&self) -> Vec<(Lane, Position)> {
         self.lanes
             .iter()
-            .filter(|(_, state)| state.phase == Phase::Running)
-            .map(|(lane, state)| (*lane, state.settled(), &state.committed))
-            .filter(|(_, settled, committed)| committed.as_ref().is_none_or(|c| c.offset < settled.offset))
-            .map(|(lane, settled, _)| (lane, settled))
+            .filter(|(_, state)| match state.phase {
+                Phase::Running => true,
+                Phase::Leaving => {
+                    state.window.in_flight() == 0 && state.farewell == Farewell::Owed && self.owes(state)
+                }
+                Phase::New | Phase::Opening | Phase::Quarantined { .. } => false,
+            })
+            .filter(|(_, state)| state.is_unstored())
+            .map(|(lane, state)| (*lane, state.settled()))
             .collect()
     }
 

@@ -198,6 +198,15 @@ impl Assignment {
             .any(|share| share.promised.is_some() && share.last.as_deref() == Some(transactional_id))
     }
 
+    /// Slots that are taken from this member in this generation and nobody's yet: what it moved of them is still its own to end.
+    #[must_use]
+    pub fn given_up_by(&self, transactional_id: &str) -> BTreeSet<Slot> {
+        let given_up = self
+            .each()
+            .filter(|(_, share)| share.owner.is_none() && share.last.as_deref() == Some(transactional_id));
+        given_up.map(|(slot, _)| slot).collect()
+    }
+
     /// Slots and shares.
     pub fn each(&self) -> impl Iterator<Item = (Slot, &Share)> {
         (0..u16::MAX).map(Slot).zip(&self.slots)

@@ -99,6 +99,8 @@ pub struct Model {
     /// JoinGroup was answered and no assignment came since; once it came, its generation is looked at.
     pub held: bool,
     pub slots: BTreeSet<Slot>,
+    /// Taken from it, and nobody's yet.
+    pub given_up: BTreeSet<Slot>,
     /// Slots were taken from it, or others wait for it: it must join again.
     pub owes_join: bool,
     pub selected: BTreeSet<i32>,
@@ -112,6 +114,8 @@ pub struct Model {
     /// Partitions of the last order to open that were to go on whatever was lost.
     pub resumed: BTreeSet<i32>,
     pub attached: BTreeMap<Lane, Attached>,
+    /// Detached without transactions: their last position may still be stored.
+    pub left: BTreeMap<Lane, Attached>,
     /// Detached with records in flight.
     pub ghosts: Vec<(Lane, i64)>,
     pub used: BTreeSet<Lane>,
@@ -164,6 +168,7 @@ impl Model {
             joining: false,
             held: false,
             slots: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             owes_join: false,
             selected: (0..PARTITIONS).collect(),
             target: TARGET,
@@ -172,6 +177,7 @@ impl Model {
             refused: BTreeSet::new(),
             resumed: BTreeSet::new(),
             attached: BTreeMap::new(),
+            left: BTreeMap::new(),
             ghosts: Vec::new(),
             used: BTreeSet::new(),
             committed: BTreeMap::new(),
@@ -210,11 +216,18 @@ impl Model {
                     std::mem::replace(&mut self.slots, (0..PARTITIONS).filter(mine).map(slot).collect());
                 self.owes_join = bits > 200 || !before.is_subset(&self.slots);
                 self.held = false;
-                let (slot_count, slots) = (SLOT_COUNT, self.slots.clone());
+                // A leader may have given away what it did not know to be held.
+                self.given_up = before
+                    .difference(&self.slots)
+                    .filter(|_| bits % 2 == 0)
+                    .copied()
+                    .collect();
+                let (slot_count, slots, given_up) = (SLOT_COUNT, self.slots.clone(), self.given_up.clone());
                 let assigned = Assigned {
                     membership: self.membership(),
                     slot_count,
                     slots,
+                    given_up,
                     awaited: bits > 200,
                 };
                 self.flow.assigned(now, assigned);
@@ -225,6 +238,7 @@ impl Model {
             }
             Step::SeatLost => {
                 self.slots.clear();
+                self.given_up.clear();
                 self.held = false;
                 self.flow.seat_lost(now);
             }
@@ -286,6 +300,7 @@ impl Model {
             Step::Refused(which) => {
                 if let Some((lane, _)) = some(self.ghosts.iter().copied(), which).filter(|_| which % 2 == 0) {
                     self.ghosts.retain(|ghost| ghost.0 != lane);
+                    self.left.remove(&lane);
                     let why = Refusal {
                         kind: RefusalKind::TooLarge,
                         text: String::new(),
@@ -381,6 +396,7 @@ impl Model {
 
     fn lose_engine(&mut self) {
         self.attached.clear();
+        self.left.clear();
         self.ghosts.clear();
         self.moved.clear();
         self.over += u32::from(std::mem::take(&mut self.open));
@@ -433,8 +449,10 @@ impl Model {
         let Some((lane, at)) = some(known.chain(self.ghosts.iter().copied()), which) else {
             return;
         };
-        if let Some(io) = self.attached.get_mut(&lane) {
-            io.in_flight.remove(&at);
+        for lanes in [&mut self.attached, &mut self.left] {
+            if let Some(io) = lanes.get_mut(&lane) {
+                io.in_flight.remove(&at);
+            }
         }
         self.ghosts.retain(|ghost| *ghost != (lane, at));
         self.placed(lane, at);

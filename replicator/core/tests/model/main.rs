@@ -12,13 +12,13 @@ mod orders;
 
 use std::collections::BTreeSet;
 
-use kuroshio_core::engine::{Fact, PlacedRun, ReadRun};
-use kuroshio_core::flow::{Assigned, Delivery};
+use kuroshio_core::engine::{BatchForm, Codec, Fact, PlacedRun, ReadRun};
+use kuroshio_core::flow::{Assigned, Delivery, Pairing};
 use kuroshio_core::slots::{self, SLOT_COUNT};
 use kuroshio_core::types::{Lane, Membership, SourceOffset, TargetOffset};
 use proptest::prelude::*;
 
-use facts::{Model, Step, steps};
+use facts::{Model, Step, pairing, steps};
 
 fn follow(delivery: Delivery, steps: &[Step]) {
     let mut model = Model::new(delivery);
@@ -119,6 +119,60 @@ fn a_refused_lane_is_tried_apart_before_it_is_read_again() {
     }
     assert_eq!(model.trying, None);
     model.drain();
+}
+
+/// Without transactions a partition that is bound anew, or given to another process, goes on behind what has arrived: nothing failed, so
+/// nothing is copied twice.
+#[test]
+fn what_leaves_without_transactions_leaves_its_position() {
+    let arrived = [
+        Step::Assigned(15),
+        Step::Opened(0),
+        Step::Opened(0),
+        Step::Opened(0),
+        Step::Opened(0),
+        Step::Read(0, 255),
+        Step::Placed(0),
+        Step::Placed(0),
+    ];
+    let anew = |form: BatchForm| {
+        (0..4).map(move |partition| Pairing {
+            form,
+            ..pairing(partition)
+        })
+    };
+    for all in [true, false] {
+        let mut model = Model::new(Delivery::AtLeastOnce);
+        model.carry_out();
+        arrived.iter().for_each(|step| model.step(*step));
+        let (lane, io) = model
+            .attached
+            .iter()
+            .find(|(_, io)| io.next > 0)
+            .expect("something was read");
+        let (lane, source, next) = (*lane, io.pairing.source.clone(), io.next);
+        if all {
+            while !model.attached[&lane].in_flight.is_empty() {
+                model.place(0);
+            }
+        }
+        model.flow.catalog(model.time(), anew(BatchForm::of(Codec::Zstd)));
+        model.carry_out();
+        while !model.ghosts.is_empty() {
+            model.place(0);
+            model.flow.tick(model.time());
+            model.carry_out();
+        }
+        assert!(
+            model.opening.values().all(|opening| opening.source != source),
+            "its position is not stored yet"
+        );
+        model.step(Step::Stored(true));
+        assert_eq!(model.committed[&source], next);
+        assert!(model.opening.values().any(|opening| opening.source == source));
+        model.step(Step::Stored(true));
+        model.drain();
+    }
 }
 
 /// What stands still is opened at once when somebody wants it to go on, once, and also where it became another lane on the way.
@@ -237,6 +291,7 @@ fn impossible_facts_halt() {
             membership,
             slot_count,
             slots,
+            given_up: BTreeSet::new(),
             awaited: false,
         },
     );

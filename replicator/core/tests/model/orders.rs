@@ -115,6 +115,7 @@ impl Model {
                         };
                         if self.delivery == Delivery::AtLeastOnce && !io.refused {
                             self.ghosts.extend(io.in_flight.iter().map(|at| (lane, *at)));
+                            self.left.insert(lane, io);
                         }
                     }
                 }
@@ -140,6 +141,17 @@ impl Model {
                     assert_eq!(self.delivery, Delivery::AtLeastOnce);
                     self.may_commit(&membership);
                     assert!(self.storing.is_none(), "stores twice");
+                    for (lane, _) in &positions {
+                        let source = &self
+                            .flow
+                            .lane(*lane)
+                            .expect("it is one of its lanes")
+                            .pairing
+                            .source;
+                        let slot = slot(source.partition);
+                        let own = self.slots.contains(&slot) || self.given_up.contains(&slot);
+                        assert!(own, "stores {source}, which may be another's");
+                    }
                     self.storing = Some(
                         positions
                             .iter()
@@ -166,7 +178,8 @@ impl Model {
         let io = self
             .attached
             .get(&lane)
-            .unwrap_or_else(|| panic!("commits {lane:?}, which is not attached"));
+            .or_else(|| self.left.get(&lane))
+            .unwrap_or_else(|| panic!("commits {lane:?}, which is neither attached nor left"));
         let settled = io.in_flight.first().copied().unwrap_or(io.next);
         assert!(
             at.offset.0 <= settled,

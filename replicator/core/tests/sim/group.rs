@@ -31,6 +31,8 @@ pub enum Refused {
 pub struct Member {
     pub instance: Arc<str>,
     pub metadata: Vec<u8>,
+    /// The last generation that it joined in time.
+    pub joined: i32,
     joining: Option<Caller>,
     syncing: Option<Caller>,
     heard: u64,
@@ -180,6 +182,7 @@ impl Group {
         let fresh = Member {
             instance: Arc::clone(instance),
             metadata,
+            joined: 0,
             joining: None,
             syncing: None,
             heard: now,
@@ -256,7 +259,7 @@ impl Group {
             let caller = self.members.get_mut(&id).and_then(|member| {
                 // Static members that did not join again stay, with what they said last (Kafka: onCompleteJoin).
                 let caller = member.joining.take()?;
-                member.heard = now;
+                (member.heard, member.joined) = (now, self.generation);
                 Some(caller)
             });
             if let Some(caller) = caller {

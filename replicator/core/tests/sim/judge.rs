@@ -215,12 +215,13 @@ impl Net {
                 .fail(format!("(a) {} committed without any assignment", who.member));
             return;
         };
-        let slots = assignment.slots_of(&who.instance);
+        let mut slots = assignment.slots_of(&who.instance);
+        slots.extend(assignment.given_up_by(&who.instance));
         for (tp, _) in offsets {
             // Identity naming: the source partition has the same name.
             if !slots.contains(&slot_of(&tp.topic, tp.partition, SLOT_COUNT)) {
                 self.judge.fail(format!(
-                    "{} committed {tp}, whose slot it does not own",
+                    "{} committed {tp}, whose slot is not its own",
                     who.member
                 ));
             }

@@ -229,6 +229,7 @@ impl Pump {
                             membership,
                             slot_count: assignment.slot_count(),
                             slots,
+                            given_up: assignment.given_up_by(&self.name),
                             awaited: assignment.awaits(&self.name),
                         },
                     );

@@ -351,7 +351,9 @@ impl World {
         }
     }
 
-    /// (d): no slot is given away that a member holds in the newest generation.
+    /// (d): no slot is given away that a member holds in the newest generation, as far as the leader was told. A static member that
+    /// misses a rebalance stays in the group with what it said at the one before: what it was given since is given away under it, and what
+    /// it sends then is of an old generation and refused.
     fn look_at_assignments(&mut self) {
         let assigned = std::mem::take(&mut self.net.borrow_mut().assigned);
         for (name, generation, assignment) in assigned {
@@ -369,13 +371,9 @@ impl World {
         let held = |pump: &Pump| {
             let member = pump.flow.seat().0?;
             let cluster = self.net.borrow().target(pump.at);
-            let known = self
-                .net
-                .borrow_mut()
-                .group(cluster, name)
-                .members
-                .contains_key(&member.member);
-            known.then_some(member.generation)
+            let mut net = self.net.borrow_mut();
+            let known = net.group(cluster, name).members.get(&member.member)?;
+            (known.joined == generation).then_some(member.generation)
         };
         let newest = holders.iter().filter_map(|pump| held(pump)).max();
         for pump in holders {
