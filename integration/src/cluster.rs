@@ -71,6 +71,8 @@ pub struct Cluster {
     bootstrap: String,
     brokers: Vec<Broker>,
     link: Option<Link>,
+    /// Ports of listeners with TLS.
+    secured: BTreeMap<&'static str, u16>,
 }
 
 impl Cluster {
@@ -102,7 +104,11 @@ impl Cluster {
             bootstrap: String::new(),
             brokers: Vec::new(),
             link: None,
+            secured: BTreeMap::new(),
         };
+        for listener in &spec.secured {
+            cluster.secured.insert(listener.name, free_port()?);
+        }
         let mut exits = Vec::new();
         for _ in 0..if spec.linked { spec.nodes } else { 0 } {
             exits.push(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
@@ -133,7 +139,7 @@ impl Cluster {
     ) -> Result<Broker> {
         let entrances = self.link.iter().flat_map(Link::ports);
         let entrance = entrances.copied().nth(usize::from(node) - 1);
-        let mut environment = spec.environment(node, hosts, port, entrance);
+        let mut environment = spec.environment(node, hosts, port, entrance, &self.secured);
         environment.insert("CLUSTER_ID".to_owned(), self.id.clone());
         let image = Kafka {
             version: spec.version.clone(),
@@ -146,6 +152,16 @@ impl Cluster {
             .with_mapped_port(port, CLIENT_PORT.tcp());
         if let Some(exit) = exit {
             request = request.with_mapped_port(exit, LINK_PORT.tcp());
+        }
+        for port in self.secured.values() {
+            request = request.with_mapped_port(*port, port.tcp());
+        }
+        for listener in &spec.secured {
+            let pair = format!("{}{}", listener.identity.key, listener.identity.certificate);
+            request = request.with_copy_to(listener.file("keystore"), pair.into_bytes());
+            if let Some(clients) = &listener.clients {
+                request = request.with_copy_to(listener.file("truststore"), clients.clone().into_bytes());
+            }
         }
         if spec.nodes > 1 {
             request = request.with_network(prefix);
@@ -205,6 +221,18 @@ impl Cluster {
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// `host:port` of the listener of this name, see [`Spec::secured`].
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn secured(&self, name: &str) -> Result<String> {
+        let port = self
+            .secured
+            .get(name)
+            .with_context(|| format!("no listener {name}"))?;
+        Ok(format!("localhost:{port}"))
     }
 
     /// The way from another region.

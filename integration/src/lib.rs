@@ -1,6 +1,8 @@
 //! The harness: real clusters, a ledger of what was produced, and the process under test.
 //!
 //! - [`Cluster`] is a real Kafka cluster in containers; [`pair`] gives the two that all tests share, [`third`] one more.
+//! - [`Authority`] signs certificates for listeners with TLS.
+//! - [`TokenServer`] gives bearer tokens.
 //! - [`Link`] is the way to a cluster in another region.
 //! - [`Ledger`] produces seeded events, remembers them, and says what a topic has lost, doubled, reordered or altered.
 //! - [`append`] writes records byte for byte.
@@ -9,6 +11,7 @@
 //! - [`Process`] tells what a process costs.
 //! - [`until`] waits for a condition with a deadline, and says what was seen last when it is not met.
 
+mod authority;
 mod browser;
 mod cluster;
 mod docker;
@@ -25,9 +28,11 @@ mod raw;
 mod read;
 mod spec;
 mod tally;
+mod tokens;
 mod tools;
 mod wait;
 
+pub use authority::{Authority, Identity, self_signed};
 pub use browser::Browser;
 pub use cluster::Cluster;
 pub use docker::session_label;
@@ -39,6 +44,7 @@ pub use proc::Process;
 pub use process::{Ended, Kuroshio, binary, command};
 pub use prometheus::Prometheus;
 pub use raw::{RawRecord, append};
-pub use spec::Spec;
+pub use spec::{PLAIN_USERS, Spec};
 pub use tally::Report;
+pub use tokens::TokenServer;
 pub use wait::until;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::authority::Identity;
+
 /// The Kafka that tests run against unless they say otherwise.
 const VERSION: &str = "4.3.1";
 
@@ -14,6 +16,84 @@ pub struct Spec {
     heap_mib: u32,
     settings: BTreeMap<String, String>,
     pub(crate) linked: bool,
+    pub(crate) secured: Vec<Secured>,
+}
+
+/// A listener with TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct Secured {
+    /// Its name, in capitals.
+    pub(crate) name: &'static str,
+    pub(crate) identity: Identity,
+    /// Who signs the certificates of clients; none: they need none.
+    pub(crate) clients: Option<String>,
+    /// Whether clients say who they are.
+    pub(crate) sasl: bool,
+}
+
+/// Users that a listener [`Spec::with_users`] lets in by PLAIN, each with a password; those of SCRAM are made by
+/// [`crate::Cluster::scram`].
+pub const PLAIN_USERS: [(&str, &str); 2] = [("alice", "planted-plain-1"), ("bob", "planted-plain-2")];
+
+impl Secured {
+    /// Adds what the broker needs for it at this port, the same inside and outside of the container.
+    fn add_to(&self, port: u16, settings: &mut BTreeMap<String, String>) {
+        let name = self.name;
+        for (key, more) in [
+            ("listeners", format!(",{name}://:{port}")),
+            ("advertised.listeners", format!(",{name}://localhost:{port}")),
+            (
+                "listener.security.protocol.map",
+                format!(",{name}:{}", if self.sasl { "SASL_SSL" } else { "SSL" }),
+            ),
+        ] {
+            settings.entry(key.to_owned()).or_default().push_str(&more);
+        }
+        let mut of = |key: &str, value: String| {
+            settings.insert(format!("listener.name.{}.ssl.{key}", name.to_lowercase()), value);
+        };
+        of("keystore.type", "PEM".to_owned());
+        of("keystore.location", self.file("keystore"));
+        if self.clients.is_some() {
+            of("truststore.type", "PEM".to_owned());
+            of("truststore.location", self.file("truststore"));
+            of("client.auth", "required".to_owned());
+        }
+        if self.sasl {
+            self.add_users_to(settings);
+        }
+    }
+
+    fn add_users_to(&self, settings: &mut BTreeMap<String, String>) {
+        let mut of = |key: &str, value: String| {
+            settings.insert(format!("listener.name.{}.{key}", self.name.to_lowercase()), value);
+        };
+        let users = PLAIN_USERS.map(|(user, password)| format!("user_{user}=\"{password}\""));
+        let security = "org.apache.kafka.common.security";
+        for (mechanism, module, options) in [
+            ("PLAIN", "plain.PlainLoginModule", users.join(" ")),
+            ("SCRAM-SHA-256", "scram.ScramLoginModule", String::new()),
+            ("SCRAM-SHA-512", "scram.ScramLoginModule", String::new()),
+            // Takes JSON Web Tokens that nobody has signed.
+            ("OAUTHBEARER", "oauthbearer.OAuthBearerLoginModule", String::new()),
+        ] {
+            of(
+                &format!("{}.sasl.jaas.config", mechanism.to_lowercase()),
+                format!("{security}.{module} required {options};"),
+            );
+        }
+        of(
+            "sasl.enabled.mechanisms",
+            "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER".to_owned(),
+        );
+        // Clients say again who they are, within this time (KIP-368).
+        of("connections.max.reauth.ms", "6000".to_owned());
+    }
+
+    /// Where its file of this kind lies in the container.
+    pub(crate) fn file(&self, kind: &str) -> String {
+        format!("/tmp/{}-{kind}.pem", self.name.to_lowercase())
+    }
 }
 
 impl Spec {
@@ -27,6 +107,7 @@ impl Spec {
             heap_mib: 512,
             settings: BTreeMap::new(),
             linked: false,
+            secured: Vec::new(),
         }
     }
 
@@ -65,6 +146,32 @@ impl Spec {
         self
     }
 
+    /// One more listener, with TLS, of this name (capital letters): see [`crate::Cluster::secured`]. With `clients`, the certificate of an
+    /// authority, clients must show one that it has signed. For clusters of one node.
+    #[must_use]
+    pub fn secured(mut self, name: &'static str, identity: &Identity, clients: Option<&str>) -> Self {
+        self.secured.push(Secured {
+            name,
+            identity: identity.clone(),
+            clients: clients.map(str::to_owned),
+            sasl: false,
+        });
+        self
+    }
+
+    /// One more listener, with TLS and SASL: PLAIN ([`PLAIN_USERS`]), SCRAM, and OAUTHBEARER with unsigned tokens. Everybody says again who they
+    /// are after some seconds.
+    #[must_use]
+    pub fn with_users(mut self, name: &'static str, identity: &Identity) -> Self {
+        self.secured.push(Secured {
+            name,
+            identity: identity.clone(),
+            clients: None,
+            sasl: true,
+        });
+        self
+    }
+
     /// Checks ACLs; what has none is allowed to everyone. Add rules with [`crate::Cluster::acl`].
     #[must_use]
     pub fn with_acls(self) -> Self {
@@ -82,6 +189,7 @@ impl Spec {
         hosts: &[String],
         port: u16,
         entrance: Option<u16>,
+        secured: &BTreeMap<&str, u16>,
     ) -> BTreeMap<String, String> {
         let voters: Vec<_> = (1..)
             .zip(hosts)
@@ -132,6 +240,10 @@ impl Spec {
             ] {
                 settings.entry(key.to_owned()).or_default().push_str(&more);
             }
+        }
+        for listener in &self.secured {
+            let port = secured.get(listener.name).copied().unwrap_or(0);
+            listener.add_to(port, &mut settings);
         }
         settings.extend(self.settings.clone());
         let mut environment: BTreeMap<String, String> = settings

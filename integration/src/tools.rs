@@ -64,6 +64,29 @@ impl Cluster {
         run(java).await
     }
 
+    /// Gives a user of a SCRAM mechanism this password.
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn scram(&self, mechanism: &str, user: &str, password: &str) -> Result<()> {
+        let credentials = format!("{mechanism}=[iterations=4096,password={password}]");
+        let args = [
+            "--alter",
+            "--entity-type",
+            "users",
+            "--entity-name",
+            user,
+            "--add-config",
+            &credentials,
+        ];
+        let out = self.tool("kafka.admin.ConfigCommand", &args).await?;
+        ensure!(
+            out.contains("Completed updating config"),
+            "no user was made: {out}"
+        );
+        Ok(())
+    }
+
     /// Adds an ACL with the words of `kafka-acls`, in this order: who, `User:*`, `--operation`, which, and the
     /// resource, e.g. `["--deny-principal", "User:*", "--operation", "Write", "--topic", "locked"]`. Waits until
     /// the broker, which hears of it after the controller, holds to it.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kuroshio_librdkafka::ClientSettings;
 use kuroshio_wire::{Cluster, ClusterSettings};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -20,6 +21,7 @@ use crate::exporter::{Exporter, Neighbour};
 use crate::http::{self, Draw, Shown};
 use crate::metrics::{Metrics, RegistryError};
 use crate::regions::{self, Seen};
+use crate::security::{self, Again, Rotation};
 use crate::status::{ClusterStatus, FlowStatus, Health, Status};
 
 pub use flows::FlowError;
@@ -33,6 +35,8 @@ pub struct Job {
     pub flows: Vec<config::Flow>,
     /// The clusters are embedded in this process (`demo`).
     pub embedded: bool,
+    /// Reads the configuration again, whose secrets may have changed; `None`: there is nothing to be read.
+    pub again: Option<Again>,
 }
 
 /// A cluster's alias, and what its checks find.
@@ -93,14 +97,16 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     let metrics = Arc::new(Metrics::new()?);
     let health = Arc::new(Health::default());
     let clusters = clusters(&job);
-    let boards: Vec<Arc<FlowBoard>> = job
-        .flows
-        .iter()
-        .map(|flow| Arc::new(FlowBoard::new(head(flow))))
-        .collect();
+    let board = |flow| Arc::new(FlowBoard::new(head(flow)));
+    let boards: Vec<Arc<FlowBoard>> = job.flows.iter().map(board).collect();
     let listener = http::bind(job.config.http_listen).await?;
 
+    let clients = clients(&job, &clusters);
     let mut services = JoinSet::new();
+    if let Some(again) = &job.again {
+        let rotation = Rotation::new(Arc::clone(again), &job.config, clusters.clone(), clients.clone());
+        services.spawn(for_ever(rotation.run()));
+    }
     let checked = watch_clusters(&job, &clusters, &boards, &metrics, &mut services);
     let http_stop = CancellationToken::new();
     let (commands, asked): (BTreeMap<_, _>, Vec<_>) = job
@@ -130,7 +136,7 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
             instance: Arc::clone(&job.config.instance),
             source: clusters[&flow.source].clone(),
             target: clusters[&flow.target].clone(),
-            clients: client_settings(&job.config, flow),
+            clients: [&flow.source, &flow.target].map(|alias| clients[alias].subscribe()),
             rack: job
                 .config
                 .clusters
@@ -259,26 +265,38 @@ pub fn cluster(config: &Config, alias: &str, embedded: bool) -> Option<Cluster> 
     let configured = config.clusters.get(alias)?;
     let mut settings = ClusterSettings::new(alias, configured.bootstrap_servers.clone());
     settings.embedded = embedded;
+    settings.security = security::wire(configured);
     settings.client_id = format!("kuroshio-{}", config.instance);
     Some(Cluster::new(settings))
 }
 
-/// librdkafka's settings for the ends of a flow.
-fn client_settings(config: &Config, flow: &config::Flow) -> [kuroshio_librdkafka::ClientSettings; 2] {
-    [&flow.source, &flow.target].map(|alias| {
-        let cluster = config.clusters.get(alias);
-        let mut properties = cluster
-            .map(|cluster| cluster.librdkafka.clone())
-            .unwrap_or_default();
-        let servers = cluster
-            .map(|cluster| cluster.bootstrap_servers.join(","))
-            .unwrap_or_default();
-        properties.insert("bootstrap.servers".to_owned(), servers);
-        kuroshio_librdkafka::ClientSettings {
-            alias: Arc::clone(alias),
-            properties,
-        }
-    })
+/// librdkafka's settings for each cluster, which change with its secrets.
+fn clients(
+    job: &Job,
+    clusters: &BTreeMap<Arc<str>, Cluster>,
+) -> BTreeMap<Arc<str>, watch::Sender<ClientSettings>> {
+    let settings = |alias: &Arc<str>| watch::Sender::new(client_settings(&job.config, alias));
+    let aliases = clusters.keys();
+    aliases
+        .map(|alias| (Arc::clone(alias), settings(alias)))
+        .collect()
+}
+
+/// librdkafka's settings for a cluster.
+fn client_settings(config: &Config, alias: &Arc<str>) -> ClientSettings {
+    let cluster = config.clusters.get(alias);
+    let mut properties = cluster
+        .map(|cluster| cluster.librdkafka.clone())
+        .unwrap_or_default();
+    let servers = cluster
+        .map(|cluster| cluster.bootstrap_servers.join(","))
+        .unwrap_or_default();
+    properties.insert("bootstrap.servers".to_owned(), servers);
+    ClientSettings {
+        alias: Arc::clone(alias),
+        properties,
+        security: cluster.map(security::librdkafka).unwrap_or_default(),
+    }
 }
 
 fn head(flow: &config::Flow) -> FlowStatus {

@@ -11,8 +11,9 @@ use kuroshio_wire::{Cluster, ClusterSettings, Error, Metadata, Topics};
 use serde::Serialize;
 
 use crate::app;
-use crate::config::{Config, Flow};
+use crate::config::{self, Config, Flow};
 use crate::figures::many;
+use crate::security;
 use permissions::Trial;
 
 /// Longest wait for one broker.
@@ -115,7 +116,7 @@ pub async fn check(config: &Config, flows: &[&Flow], offline: bool) -> Report {
     let mut aliases: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
     let mut reached: BTreeMap<Arc<str>, Cluster> = BTreeMap::new();
     for (alias, cluster) in &config.clusters {
-        let Some(metadata) = bootstrap(alias, &cluster.bootstrap_servers, &mut report).await else {
+        let Some(metadata) = bootstrap(alias, cluster, &mut report).await else {
             continue;
         };
         let identity = identity(alias, &metadata, &mut aliases);
@@ -125,7 +126,7 @@ pub async fn check(config: &Config, flows: &[&Flow], offline: bool) -> Report {
             reached.insert(Arc::clone(alias), cluster.within(ANSWER));
         }
         report.add(format!("cluster {alias}"), identity);
-        advertised(alias, &cluster.bootstrap_servers, &metadata, &mut report).await;
+        advertised(alias, cluster, &metadata, &mut report).await;
     }
     for flow in flows {
         // What keeps a cluster from being reached was told.
@@ -148,10 +149,10 @@ pub async fn check(config: &Config, flows: &[&Flow], offline: bool) -> Report {
 
 /// Asks every bootstrap server; one that does not answer is a finding, because it would be missed only on
 /// the day on which the others are gone.
-async fn bootstrap(alias: &str, servers: &[String], report: &mut Report) -> Option<Metadata> {
+async fn bootstrap(alias: &str, cluster: &config::Cluster, report: &mut Report) -> Option<Metadata> {
     let mut known = None;
-    for server in servers {
-        match ask(alias, server).await {
+    for server in &cluster.bootstrap_servers {
+        match ask(alias, cluster, server).await {
             Ok(metadata) => known = Some(metadata),
             Err(error) => report.add(
                 format!("cluster {alias}, bootstrap server {server}"),
@@ -179,15 +180,15 @@ fn identity(
 }
 
 /// Brokers are reached under the addresses that they advertise, whatever the bootstrap servers are.
-async fn advertised(alias: &str, servers: &[String], metadata: &Metadata, report: &mut Report) {
-    let asked: BTreeSet<&str> = servers.iter().map(String::as_str).collect();
+async fn advertised(alias: &str, cluster: &config::Cluster, metadata: &Metadata, report: &mut Report) {
+    let asked: BTreeSet<&str> = cluster.bootstrap_servers.iter().map(String::as_str).collect();
     for broker in metadata
         .brokers
         .iter()
         .filter(|broker| !asked.contains(&*broker.address))
     {
         let subject = format!("cluster {alias}, broker {} at {}", broker.id, broker.address);
-        match ask(alias, &broker.address).await {
+        match ask(alias, cluster, &broker.address).await {
             Ok(_) => report.add(subject, Ok("answers".to_owned())),
             Err(error) => {
                 let why = format!(
@@ -201,9 +202,11 @@ async fn advertised(alias: &str, servers: &[String], metadata: &Metadata, report
 }
 
 /// Asks one broker by itself: a client with more servers would hide which of them is silent.
-async fn ask(alias: &str, server: &str) -> Result<Metadata, Error> {
+async fn ask(alias: &str, cluster: &config::Cluster, server: &str) -> Result<Metadata, Error> {
     let mut settings = ClusterSettings::new(alias, vec![server.to_owned()]);
+    settings.security = security::wire(cluster);
     settings.call_timeout = PATIENCE;
+    settings.inquiring = true;
     settings.request_timeout = PATIENCE;
     Cluster::new(settings).metadata(Topics::None).await
 }

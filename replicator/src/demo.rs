@@ -70,6 +70,7 @@ pub async fn run(options: &Options, say: impl Fn(&str) -> anyhow::Result<()>) ->
             config,
             flows,
             embedded: true,
+            again: None,
         },
         stop.clone(),
     );

@@ -31,6 +31,7 @@ pub mod plan;
 pub mod pump;
 pub mod regions;
 pub mod sampler;
+pub mod security;
 pub mod show;
 pub mod spans;
 pub mod status;

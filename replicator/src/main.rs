@@ -3,6 +3,7 @@
 use std::io::{Write, stderr, stdout};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
@@ -106,6 +107,10 @@ fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
         Traces::start(&config)?
     };
     logs::init(config.log, rust_log(environment), traces.as_ref())?;
+    let again = {
+        let (file, environment) = (command.config.clone(), environment.clone());
+        move || config::load(&file, &environment)
+    };
     let done = runtime.block_on(async {
         let signals = signals(stop.clone())?;
         let run = app::run(
@@ -113,6 +118,7 @@ fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
                 config,
                 flows,
                 embedded: false,
+                again: Some(Arc::new(again)),
             },
             stop.clone(),
         );

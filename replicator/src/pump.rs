@@ -148,6 +148,13 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                     self.batches.stored(positions.len());
                     self.flow.stored(now, positions);
                 }
+                News::Secured => {
+                    // What is open is taken back and copied again: its clients will not be let in much longer.
+                    self.batches
+                        .lost(&EngineError::Rebuild("other credentials".to_owned()));
+                    self.replace()?;
+                    self.flow.rebuilt(now);
+                }
                 News::Halt(why) => return Err(self.parts.halted(why)),
                 News::Stop => self.flow.stop(now),
             }

@@ -10,7 +10,7 @@ use kuroshio_core::engine::{BatchForm, Codec, Commit, Ended, Engine, EngineError
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Copies, Lane, Membership, Position, SourceOffset, TopicPartition};
 use kuroshio_integration::{Cluster as Kafka, Ledger, Load, pair};
-use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, Settings};
+use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, Security, Settings};
 use kuroshio_wire::{Cluster, Join, Stored};
 
 use crate::protocol::sync;
@@ -20,6 +20,7 @@ pub(crate) fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Resu
     let client = |kafka: &Kafka| ClientSettings {
         alias: kafka.alias().into(),
         properties: BTreeMap::from([("bootstrap.servers".to_owned(), kafka.bootstrap().to_owned())]),
+        security: Security::default(),
     };
     let mut engine = Librdkafka::new(Settings {
         flow: "engine".into(),

@@ -23,5 +23,5 @@ mod translator;
 pub use kuroshio_core::origin::{HEADER, Hop, Tag, explains};
 pub use kuroshio_core::translate::Translation;
 pub use kuroshio_core::types::TopicPartition;
-pub use kuroshio_wire::{Cluster, ClusterSettings, Security};
+pub use kuroshio_wire::{Cluster, ClusterSettings, Security, Tls};
 pub use translator::{Anchor, Answer, Asked, Error, Flow, Hint, Question, Topic, Translated, Translator};

@@ -19,6 +19,7 @@ pub mod origin;
 pub mod routes;
 pub mod runs;
 pub mod search;
+pub mod secret;
 pub mod slots;
 pub mod start;
 pub mod translate;

@@ -77,12 +77,17 @@ impl Librdkafka {
     /// [`EngineError::Fatal`] for properties that librdkafka does not take, or that are ours.
     pub fn new(settings: Settings) -> Result<Self, EngineError> {
         let client = |consumer: bool| {
-            let (config, alias, side) = if consumer {
-                (properties::consumer(&settings)?, &settings.source.alias, "source")
+            let (config, cluster, side) = if consumer {
+                (properties::consumer(&settings)?, &settings.source, "source")
             } else {
-                (properties::producer(&settings)?, &settings.target.alias, "target")
+                (properties::producer(&settings)?, &settings.target, "target")
             };
-            native::client(&config, consumer, format!("{} {side} {alias}", settings.flow)).map_err(|error| {
+            let alias = &cluster.alias;
+            let context = native::Context {
+                name: format!("{} {side} {alias}", settings.flow),
+                tokens: cluster.security.tokens.clone(),
+            };
+            native::client(&config, consumer, context).map_err(|error| {
                 EngineError::Fatal(format!("clusters.{alias}: the client cannot be made: {error}"))
             })
         };

@@ -31,7 +31,7 @@ mod widths;
 
 pub use engine::Librdkafka;
 pub use properties::owned_properties;
-pub use settings::{ClientSettings, Delivery, MEMORY_MIN, Settings};
+pub use settings::{ClientSettings, Delivery, MEMORY_MIN, Security, Settings, Tokens};
 pub use waker::Waker;
 
 #[cfg(test)]

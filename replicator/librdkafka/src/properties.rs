@@ -17,6 +17,7 @@ pub(crate) const QUEUED_OVERHEAD: u64 = 450;
 
 const MEMORY: &str = "it follows from `memory`";
 const ORDER: &str = "records would be lost or change their order";
+const SECURITY: &str = "set `tls` and `sasl` of the cluster";
 
 /// Properties that users may not set, with the reason.
 static OWNED: &[(&str, &str)] = &[
@@ -55,6 +56,7 @@ static OWNED: &[(&str, &str)] = &[
         "enable.partition.eof",
         "the ends of partitions carry positions past transaction markers",
     ),
+    ("enable.ssl.certificate.verification", SECURITY),
     ("enabled_events", "the engine reads its own events"),
     ("fetch.max.bytes", MEMORY),
     ("fetch.message.max.bytes", MEMORY),
@@ -84,10 +86,30 @@ static OWNED: &[(&str, &str)] = &[
     ("receive.message.max.bytes", MEMORY),
     ("request.required.acks", ORDER),
     ("retries", ORDER),
+    ("sasl.mechanism", SECURITY),
+    ("sasl.mechanisms", SECURITY),
+    ("sasl.oauthbearer.client.id", SECURITY),
+    ("sasl.oauthbearer.client.secret", SECURITY),
+    ("sasl.oauthbearer.config", SECURITY),
+    ("sasl.oauthbearer.method", SECURITY),
+    ("sasl.password", SECURITY),
+    ("sasl.username", SECURITY),
+    ("security.protocol", SECURITY),
     (
         "session.timeout.ms",
         "the flow is a member of its group by itself",
     ),
+    ("ssl.ca.certificate.stores", SECURITY),
+    ("ssl.ca.location", SECURITY),
+    ("ssl.ca.pem", SECURITY),
+    ("ssl.certificate.location", SECURITY),
+    ("ssl.certificate.pem", SECURITY),
+    ("ssl.endpoint.identification.algorithm", SECURITY),
+    ("ssl.key.location", SECURITY),
+    ("ssl.key.password", SECURITY),
+    ("ssl.key.pem", SECURITY),
+    ("ssl.keystore.location", SECURITY),
+    ("ssl.keystore.password", SECURITY),
     ("test.mock.num.brokers", "use `kuroshio demo`"),
     ("transaction.timeout.ms", "it is bound to the commit protocol"),
     ("transactional.id", "it is the identity of a pump"),
@@ -275,6 +297,9 @@ fn shared(cluster: &ClientSettings, flow: &str) -> Result<ClientConfig, EngineEr
         }
         config.set(name, value);
     }
+    for (name, value) in &cluster.security.properties {
+        config.set(*name, value.reveal());
+    }
     Ok(config)
 }
 
@@ -293,6 +318,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::Security;
+
+    fn unnamed() -> crate::native::Context {
+        crate::native::Context {
+            name: String::new(),
+            tokens: None,
+        }
+    }
 
     fn settings(properties: &[(&str, &str)]) -> Settings {
         let cluster = |alias: &str| ClientSettings {
@@ -301,6 +334,7 @@ mod tests {
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect::<BTreeMap<_, _>>(),
+            security: Security::default(),
         };
         Settings {
             flow: "tw-jp".into(),
@@ -354,8 +388,8 @@ mod tests {
             };
             for delivery in [Delivery::AtLeastOnce, exactly_once] {
                 settings.delivery = delivery;
-                crate::native::client(&consumer(&settings).unwrap(), true, String::new()).unwrap();
-                crate::native::client(&producer(&settings).unwrap(), false, String::new()).unwrap();
+                crate::native::client(&consumer(&settings).unwrap(), true, unnamed()).unwrap();
+                crate::native::client(&producer(&settings).unwrap(), false, unnamed()).unwrap();
             }
         }
     }
@@ -366,7 +400,7 @@ mod tests {
             let settings = settings(&[("bootstrap.servers", "localhost:1")]);
             let mut config = producer(&settings).unwrap();
             config.set("compression.codec", *codec);
-            crate::native::client(&config, false, String::new()).unwrap();
+            crate::native::client(&config, false, unnamed()).unwrap();
             let ours = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd][number];
             assert_eq!(compression(ours).0, i32::try_from(number).unwrap());
         }

@@ -1,8 +1,11 @@
 //! What an engine is made with.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use kuroshio_core::secret::{Secret, Token};
 
 /// What an engine is made with.
 #[derive(Clone, Debug)]
@@ -29,10 +32,51 @@ pub const MEMORY_MIN: u64 = 16 << 20;
 pub struct ClientSettings {
     /// Its alias, for errors and logs.
     pub alias: Arc<str>,
-    /// librdkafka properties: `bootstrap.servers`, security, and what users add; none of
+    /// librdkafka properties: `bootstrap.servers`, and what users add; none of
     /// [`owned_properties`](crate::owned_properties).
     pub properties: BTreeMap<String, String>,
+    /// How it encrypts and says who we are.
+    pub security: Security,
 }
+
+/// How a client encrypts and says who we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Properties; some are secrets.
+    pub properties: Vec<(&'static str, Secret)>,
+    /// Where its bearer tokens come from.
+    pub tokens: Option<Tokens>,
+}
+
+/// Where bearer tokens come from: called on a thread of librdkafka when it has none, and ahead of the time at which the last one is over. It
+/// may take some seconds.
+#[derive(Clone)]
+pub struct Tokens(Arc<dyn Fn() -> Result<Token, String> + Send + Sync>);
+
+impl Tokens {
+    /// From this source, which answers an error in words that hold no secret.
+    pub fn new(source: impl Fn() -> Result<Token, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(source))
+    }
+
+    pub(crate) fn get(&self) -> Result<Token, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
+impl PartialEq for Tokens {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Tokens {}
 
 /// Delivery guarantee of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]

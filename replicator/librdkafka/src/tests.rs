@@ -18,7 +18,7 @@ use rdkafka::ClientConfig;
 use crate::embedded::EmbeddedCluster;
 use crate::native::raw::{Raw, list, produce_copy};
 use crate::native::{self, Code, Consumed, Queue};
-use crate::{ClientSettings, Delivery, Librdkafka, Settings};
+use crate::{ClientSettings, Delivery, Librdkafka, Security, Settings};
 
 /// Longest wait for anything in these tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,6 +51,7 @@ impl Pair {
         let cluster = |alias: &str, cluster: &EmbeddedCluster| ClientSettings {
             alias: alias.into(),
             properties: BTreeMap::from([("bootstrap.servers".to_owned(), cluster.bootstrap())]),
+            security: Security::default(),
         };
         Settings {
             flow: "tw-jp".into(),
@@ -80,6 +81,13 @@ impl Pair {
             transactional_id: "kuroshio.tw-jp.a.0".into(),
             transaction_timeout: Duration::from_secs(5),
         })
+    }
+}
+
+fn context() -> native::Context {
+    native::Context {
+        name: "test".to_owned(),
+        tokens: None,
     }
 }
 
@@ -127,7 +135,7 @@ fn write(cluster: &EmbeddedCluster, topic: &str, partition: i32, records: &[Raw]
         .set("bootstrap.servers", cluster.bootstrap())
         .set("queue.buffering.max.messages", "0")
         .set("linger.ms", "2");
-    let producer = native::client(&config, false, "test".to_owned()).unwrap();
+    let producer = native::client(&config, false, context()).unwrap();
     let handle = native::Topic::new(&producer, topic).unwrap();
     for record in records {
         produce_copy(&producer, &handle, partition, record);
@@ -154,7 +162,7 @@ fn read(cluster: &EmbeddedCluster, topic: &str, partition: i32, count: usize) ->
         .set("bootstrap.servers", cluster.bootstrap())
         .set("group.id", "test")
         .set("enable.auto.commit", "false");
-    let consumer = native::client(&config, true, "test".to_owned()).unwrap();
+    let consumer = native::client(&config, true, context()).unwrap();
     let mut list = native::PartitionList::with_capacity(1);
     list.add_start(&TopicPartition::new(topic, partition), 0);
     native::assign(&consumer, &list).unwrap();

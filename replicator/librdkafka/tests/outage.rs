@@ -30,7 +30,7 @@ use kuroshio_core::engine::{BatchForm, Codec, Engine, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TopicPartition};
 use kuroshio_librdkafka::embedded::EmbeddedCluster;
-use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, MEMORY_MIN, Settings};
+use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, MEMORY_MIN, Security, Settings};
 
 /// Longest wait for anything in this test.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -170,10 +170,12 @@ fn a_source_that_named_no_broker_is_found_again() {
         source: ClientSettings {
             alias: "tw".into(),
             properties: source.map(|(name, value)| (name.to_owned(), value)).into(),
+            security: Security::default(),
         },
         target: ClientSettings {
             alias: "jp".into(),
             properties: BTreeMap::from([("bootstrap.servers".to_owned(), target.bootstrap())]),
+            security: Security::default(),
         },
         delivery: Delivery::AtLeastOnce,
         memory_bytes: MEMORY_MIN,

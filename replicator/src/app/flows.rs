@@ -81,7 +81,7 @@ pub(super) struct FlowRun {
     /// The target.
     pub target: Cluster,
     /// The engine's clients: source, target.
-    pub clients: [ClientSettings; 2],
+    pub clients: [watch::Receiver<ClientSettings>; 2],
     /// The rack that the source is read from, where replicas near it are to be read.
     pub rack: Option<Arc<str>>,
     /// The flow's metrics.
@@ -207,6 +207,10 @@ impl FlowRun {
         let (view_tell, view) = watch::channel(PumpView::default());
         self.board.pump(view.clone());
 
+        tasks.spawn(named(
+            "credentials",
+            forward_credentials(self.clients.clone(), line.clone()),
+        ));
         tasks.spawn(named(
             "catalog",
             forward_catalog(shared.catalog.clone(), line.clone()),
@@ -363,7 +367,7 @@ impl FlowRun {
 
     /// Of a pump's engine.
     fn engine_settings(&self, instance: &Arc<str>) -> Settings {
-        let [source, target] = self.clients.clone();
+        let [source, target] = self.clients.each_ref().map(|client| client.borrow().clone());
         Settings {
             flow: Arc::clone(&self.flow.name),
             source,
@@ -398,8 +402,14 @@ impl FlowRun {
         settings: Settings,
         wake: WakeSlot,
     ) -> impl FnMut() -> Result<Librdkafka, kuroshio_core::engine::EngineError> + Send + use<> {
+        let clients = self.clients.clone();
         move || {
-            let engine = Librdkafka::new(settings.clone())?;
+            let [source, target] = clients.each_ref().map(|client| client.borrow().clone());
+            let engine = Librdkafka::new(Settings {
+                source,
+                target,
+                ..settings.clone()
+            })?;
             let waker = engine.waker();
             wake.put(move || waker.wake());
             Ok(engine)
@@ -422,6 +432,21 @@ impl FlowRun {
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
     task.await;
     name
+}
+
+/// Tells a pump that its clients are to be made anew.
+async fn forward_credentials(clients: [watch::Receiver<ClientSettings>; 2], line: PumpLine) {
+    let [mut source, mut target] = clients;
+    loop {
+        let changed = tokio::select! {
+            changed = source.changed() => changed,
+            changed = target.changed() => changed,
+        };
+        // Ends with the process or with the pump.
+        if changed.is_err() || line.tell(News::Secured).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn forward_catalog(mut catalog: watch::Receiver<Arc<[Pairing]>>, line: PumpLine) {

@@ -15,7 +15,8 @@ use super::settings::RawSettings;
 use super::values::{Alias, Pattern};
 use super::words::{Forward, Naming};
 use super::{
-    Acls, Cluster, Config, Flow, Groups, Log, Mm2Compat, TopicConfigs, cross, later, paths, schema, walk,
+    Acls, Cluster, Config, Flow, Groups, Log, Mm2Compat, TopicConfigs, cross, later, paths, schema, security,
+    walk,
 };
 
 /// The configuration that the tree holds; `None` (or more mistakes than before): it is not valid.
@@ -131,6 +132,12 @@ fn clusters(raw: BTreeMap<String, RawCluster>, mistakes: &mut Mistakes) -> BTree
         }
         let cluster = Cluster {
             bootstrap_servers: raw.bootstrap_servers.0,
+            sasl: raw
+                .sasl
+                .and_then(|sasl| security::sasl(sasl, raw.tls.is_some(), &below(&path, "sasl"), mistakes)),
+            tls: raw
+                .tls
+                .and_then(|raw| security::tls(raw, &below(&path, "tls"), mistakes)),
             rack: raw.rack.map(|rack| rack.0.into()),
             librdkafka: raw
                 .librdkafka

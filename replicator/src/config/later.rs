@@ -20,19 +20,6 @@ enum Off {
     ZeroBytes,
 }
 
-const CLUSTER: &[Later] = &[
-    Later {
-        path: &["tls"],
-        feature: "TLS",
-        off: Off::Absent,
-    },
-    Later {
-        path: &["sasl"],
-        feature: "SASL",
-        off: Off::Absent,
-    },
-];
-
 const SETTINGS: &[Later] = &[Later {
     path: &["throttle", "bytes_per_second"],
     feature: "throttling",
@@ -54,14 +41,6 @@ const ROOT: &[Later] = &[
 
 /// Reports every key in the walked tree that asks for a feature of a later version.
 pub(crate) fn refuse(root: &Value, mistakes: &mut Mistakes) {
-    for (alias, cluster) in root
-        .get("clusters")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        refuse_in(cluster, &below("clusters", alias), CLUSTER, mistakes);
-    }
     if let Some(defaults) = root.get("defaults") {
         refuse_in(defaults, "defaults", SETTINGS, mistakes);
     }

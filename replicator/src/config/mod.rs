@@ -10,6 +10,7 @@ mod mistakes;
 mod names;
 mod paths;
 mod raw;
+mod security;
 mod settings;
 mod values;
 mod walk;
@@ -17,11 +18,12 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kuroshio_core::routes::Router;
+use kuroshio_core::secret::Secret;
 
 pub use endpoint::Endpoint;
 pub use layers::Environment;
@@ -59,10 +61,65 @@ pub struct Config {
 pub struct Cluster {
     /// `host:port`, at least one.
     pub bootstrap_servers: Vec<String>,
+    /// TLS; `None`: plaintext.
+    pub tls: Option<Tls>,
+    /// Who we are there; `None`: nobody in particular.
+    pub sasl: Option<Sasl>,
     /// The rack that this process is in, where replicas near it are to be read (KIP-392).
     pub rack: Option<Arc<str>>,
     /// Further properties for librdkafka; none that the engine owns.
     pub librdkafka: BTreeMap<String, String>,
+}
+
+/// TLS towards a cluster's brokers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// PEM file with the roots to trust; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files with the client's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How a cluster's brokers know us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sasl {
+    /// PLAIN.
+    Plain(User),
+    /// SCRAM-SHA-256.
+    ScramSha256(User),
+    /// SCRAM-SHA-512.
+    ScramSha512(User),
+    /// OAUTHBEARER, with tokens for client credentials (RFC 6749 §4.4).
+    OauthBearer(TokenServer),
+    /// OAUTHBEARER, with tokens that are signed for MSK.
+    AwsMskIam {
+        /// The cluster's region.
+        region: Arc<str>,
+        /// The role to assume; `None`: whoever this process is.
+        role_arn: Option<Arc<str>>,
+    },
+}
+
+/// A user with its password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its name.
+    pub name: String,
+    /// Its password.
+    pub password: Secret,
+}
+
+/// Who gives tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenServer {
+    /// Where.
+    pub url: String,
+    /// Who asks.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// For what.
+    pub scope: Option<String>,
 }
 
 /// One direction, every setting resolved: the flow's own over `defaults` over what is built in.

@@ -106,7 +106,7 @@ pub(crate) struct RawSasl {
     pub username: Option<String>,
     /// plain, scram: the password.
     #[serde(default)]
-    pub password: Option<String>,
+    pub password: Option<RawSecret>,
     /// oauthbearer: where tokens are fetched.
     #[serde(default)]
     pub token_url: Option<String>,
@@ -115,7 +115,7 @@ pub(crate) struct RawSasl {
     pub client_id: Option<String>,
     /// oauthbearer: the client's secret.
     #[serde(default)]
-    pub client_secret: Option<String>,
+    pub client_secret: Option<RawSecret>,
     /// oauthbearer: the scope asked for.
     #[serde(default)]
     pub scope: Option<String>,
@@ -125,6 +125,17 @@ pub(crate) struct RawSasl {
     /// aws-msk-iam: a role to assume.
     #[serde(default)]
     pub role_arn: Option<String>,
+}
+
+/// A text that is not printed.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(crate) struct RawSecret(pub String);
+
+impl std::fmt::Debug for RawSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
 }
 
 /// One direction: the keys `name`, `source`, `target`, and every key of `defaults`.

@@ -238,12 +238,34 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
     let cluster = |key: &str| SMALLEST.replace("jp.example:9092' }", &format!("jp.example:9092', {key} }}"));
     for (text, says) in [
         (
-            cluster("tls: {}"),
-            "clusters.jp.tls: TLS is not available in this version; remove the key",
+            cluster("sasl: { mechanism: plain, password: planted }"),
+            "clusters.jp.sasl: the mechanism plain needs username; add it",
         ),
         (
-            cluster("sasl: { mechanism: plain }"),
-            "clusters.jp.sasl: SASL is not available in this version; remove the key",
+            cluster("sasl: { mechanism: scram-sha-512, username: me }"),
+            "clusters.jp.sasl: the mechanism scram-sha-512 needs password; add it",
+        ),
+        (
+            cluster("sasl: { mechanism: plain, username: me, password: planted, scope: all }"),
+            "clusters.jp.sasl.scope: is not a key of the mechanism plain; remove it",
+        ),
+        (
+            cluster("sasl: { mechanism: oauthbearer, token_url: 'https://idp.example', client_id: me }"),
+            "clusters.jp.sasl: the mechanism oauthbearer needs client_secret; add it",
+        ),
+        (
+            cluster(
+                "sasl: { mechanism: oauthbearer, token_url: 'http://idp.example', client_id: me, client_secret: planted }",
+            ),
+            "clusters.jp.sasl.token_url: would send the secret in clear; write https://",
+        ),
+        (
+            cluster("sasl: { mechanism: aws-msk-iam, aws_region: ap-northeast-1 }"),
+            "clusters.jp.sasl: a listener with IAM wants TLS; add `tls: {}` to the cluster",
+        ),
+        (
+            cluster("tls: {}, sasl: { mechanism: aws-msk-iam }"),
+            "clusters.jp.sasl: the mechanism aws-msk-iam needs aws_region; add it",
         ),
         (
             with("defaults: { throttle: { bytes_per_second: 1MiB } }"),

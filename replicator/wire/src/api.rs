@@ -15,7 +15,8 @@ use kafka_protocol::messages::{
     ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse, ListTransactionsRequest,
     ListTransactionsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse,
     OffsetFetchRequest, OffsetFetchResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
-    ProduceRequest, ProduceResponse, SyncGroupRequest, SyncGroupResponse,
+    ProduceRequest, ProduceResponse, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+    SaslHandshakeResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
 
@@ -52,6 +53,8 @@ apis! {
     // v4 takes a list of keys in another shape; v3 is spoken from 2.4 to 4.3.
     FindCoordinatorRequest => FindCoordinatorResponse, FindCoordinator, 3;
     DescribeClusterRequest => DescribeClusterResponse, DescribeCluster, NEWEST;
+    SaslHandshakeRequest => SaslHandshakeResponse, SaslHandshake, NEWEST;
+    SaslAuthenticateRequest => SaslAuthenticateResponse, SaslAuthenticate, NEWEST;
 
     CreateTopicsRequest => CreateTopicsResponse, CreateTopics, NEWEST;
     CreatePartitionsRequest => CreatePartitionsResponse, CreatePartitions, NEWEST;

@@ -16,7 +16,7 @@ use crate::directory::{Directory, Role};
 use crate::error::{Error, On, Place};
 use crate::metadata::{Topics, request as metadata_request};
 use crate::pool::Pool;
-use crate::settings::{BACKOFF, ClusterSettings};
+use crate::settings::{BACKOFF, ClusterSettings, Security};
 
 /// A cluster. Clones share connections and what was learned; dropping the last closes them.
 ///
@@ -110,6 +110,11 @@ impl Cluster {
         }
     }
 
+    /// From now on connections are encrypted and authenticated so; requests that are under way end on those that are open.
+    pub fn secure(&self, security: Security) {
+        self.shared.pool.secure(security);
+    }
+
     /// The alias of the cluster.
     #[must_use]
     pub fn alias(&self) -> &Arc<str> {
@@ -193,6 +198,9 @@ impl Cluster {
         last: Error,
     ) -> Result<(), Error> {
         let pause = backoff.pause();
+        if self.settings().inquiring && last.is_about_us() {
+            return Err(last);
+        }
         if Instant::now() + pause >= deadline {
             return Err(Error::GaveUp {
                 after: started.elapsed(),

@@ -14,9 +14,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::api::{Api, ours};
-use crate::error::{Error, On, Place};
+use crate::error::{Error, On, Place, Unreachable};
 use crate::frame;
-use crate::settings::{IDLE, IN_FLIGHT};
+use crate::sasl;
+use crate::settings::{CONNECT_TIMEOUT, IDLE, IN_FLIGHT, Sasl};
 
 /// What a connection is used for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +50,16 @@ pub(crate) struct Connection {
     outgoing: mpsc::Sender<Bytes>,
     limit: Arc<Semaphore>,
     state: Arc<Mutex<State>>,
+    /// Who we said we are on it, and until when that holds.
+    session: Option<Session>,
     task: AbortHandle,
+}
+
+/// An authenticated connection.
+struct Session {
+    sasl: Sasl,
+    /// When to say it again (KIP-368); `None`: never. Held by whoever does.
+    due: tokio::sync::Mutex<Option<Instant>>,
 }
 
 struct State {
@@ -57,12 +67,14 @@ struct State {
     waiting: HashMap<i32, Waiting>,
     closed: Option<Arc<str>>,
     used: Instant,
+    /// Whether something was answered since it was opened.
+    served: bool,
 }
 
-/// The asker of a request. Its permit is held until the answer came, also if the asker is gone.
+/// The asker of a request. Its permit is held until the answer came, also if the asker is gone; who holds them all has none here.
 struct Waiting {
     answer: oneshot::Sender<Bytes>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
@@ -85,6 +97,7 @@ impl Connection {
             waiting: HashMap::new(),
             closed: None,
             used: Instant::now(),
+            served: false,
         }));
         let task = tokio::spawn(run(
             stream.0,
@@ -104,6 +117,7 @@ impl Connection {
             outgoing,
             limit,
             state,
+            session: None,
             task,
         }
     }
@@ -111,7 +125,52 @@ impl Connection {
     /// Notes what the broker offers.
     pub(crate) fn negotiated(mut self, versions: Versions) -> Self {
         self.versions = versions;
+        self.lock().served = false;
         self
+    }
+
+    /// Says who we are. Nothing else may be sent before.
+    pub(crate) async fn authenticated(mut self, sasl: Sasl) -> Result<Self, Unreachable> {
+        let lifetime = sasl::authenticate(&self, &sasl).await?;
+        self.session = Some(Session {
+            sasl,
+            due: tokio::sync::Mutex::new(lifetime.map(sasl::again_at)),
+        });
+        Ok(self)
+    }
+
+    /// Says who we are again where that is due: a broker closes a connection whose session is over at the next request.
+    /// Between its two steps nothing else may be sent, so that this waits for all answers, and keeps others waiting.
+    async fn renew<R: Api>(&self, deadline: Instant) -> Result<(), Error> {
+        let Some(session) = &self.session else {
+            return Ok(());
+        };
+        let mut due = session.due.lock().await;
+        if due.is_none_or(|due| Instant::now() < due) {
+            return Ok(());
+        }
+        let renewed = async {
+            let all = u32::try_from(IN_FLIGHT).unwrap_or(u32::MAX);
+            let _all = self
+                .limit
+                .acquire_many(all)
+                .await
+                .map_err(|_| self.disconnected::<R>())?;
+            sasl::authenticate(self, &session.sasl).await.map_err(|why| {
+                // The next one connects anew, and is told what is wrong.
+                self.close(&why.to_string());
+                self.disconnected::<R>()
+            })
+        };
+        let silent = |_| Error::Silent {
+            at: self.at::<R>(),
+            after: CONNECT_TIMEOUT,
+        };
+        *due = timeout_at(deadline, renewed)
+            .await
+            .map_err(silent)??
+            .map(sasl::again_at);
+        Ok(())
     }
 
     /// Whether requests can no longer be sent.
@@ -154,6 +213,7 @@ impl Connection {
         deadline: Instant,
     ) -> Result<R::Response, Error> {
         let version = self.version::<R>(least)?;
+        self.renew::<R>(deadline).await?;
         let frame = self.ask(&build(version), version, allowance, deadline).await?;
         frame::decode::<R>(frame, version).map_err(|why| self.garbled::<R>(why))
     }
@@ -182,7 +242,7 @@ impl Connection {
                 version,
                 Waiting {
                     answer,
-                    _permit: permit,
+                    _permit: Some(permit),
                 },
             )?;
             let mut given_up = GivenUp {
@@ -203,6 +263,22 @@ impl Connection {
             at: self.at::<R>(),
             after: started.elapsed(),
         })
+    }
+
+    /// Asks while no one else can: it holds all permits, or has not shown the connection to anybody yet.
+    pub(crate) async fn ask_alone<R: Api>(&self, request: &R) -> Result<R::Response, Error> {
+        let version = self.version::<R>(1)?;
+        let (answer, reply) = oneshot::channel();
+        self.dispatch(
+            request,
+            version,
+            Waiting {
+                answer,
+                _permit: None,
+            },
+        )?;
+        let frame = reply.await.map_err(|_| self.disconnected::<R>())?;
+        frame::decode::<R>(frame, version).map_err(|why| self.garbled::<R>(why))
     }
 
     fn dispatch<R: Api>(&self, request: &R, version: i16, waiting: Waiting) -> Result<(), Error> {
@@ -252,7 +328,13 @@ impl Connection {
     }
 
     fn disconnected<R: Api>(&self) -> Error {
-        let why = self.lock().closed.clone().unwrap_or_else(|| "closed".into());
+        let state = self.lock();
+        let mut why = state.closed.clone().unwrap_or_else(|| "closed".into());
+        if !state.served && !self.versions.is_empty() && self.session.is_none() {
+            // Versions are told to everybody, the rest to those that say who they are.
+            why = format!("{why}, before it served anything (a listener that wants SASL?)").into();
+        }
+        drop(state);
         Error::Disconnected {
             at: self.at::<R>(),
             why,
@@ -321,8 +403,12 @@ async fn run(
                 Ok(frame) => frame,
                 Err(why) => return why,
             };
-            let Some(waiting) = frame::correlation(&frame).and_then(|id| lock(&state).waiting.remove(&id))
-            else {
+            let asked = frame::correlation(&frame).and_then(|id| {
+                let mut state = lock(&state);
+                state.served = true;
+                state.waiting.remove(&id)
+            });
+            let Some(waiting) = asked else {
                 return "an answer came that nobody had asked for".to_owned();
             };
             // An asker that is gone no longer needs its answer.

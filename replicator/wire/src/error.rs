@@ -118,6 +118,12 @@ impl Error {
         }
     }
 
+    /// We were not let in: another attempt meets the same until somebody changes something.
+    pub(crate) fn is_about_us(&self) -> bool {
+        let refused = |why: &Unreachable| matches!(why, Unreachable::Tls(_) | Unreachable::Sasl(_));
+        matches!(self, Self::Unreachable { why, .. } if refused(why))
+    }
+
     /// The connection failed, not the request: another broker or a later attempt may answer.
     pub(crate) fn is_connection(&self) -> bool {
         matches!(
@@ -190,6 +196,10 @@ pub enum Unreachable {
     TimedOut(Duration),
     /// Connected, but what answers does not talk Kafka to us (wrong port, TLS listener, limits).
     NotKafka(Arc<str>),
+    /// TLS was not agreed on, or its files cannot be used.
+    Tls(Arc<str>),
+    /// We were not let in: as whom, and the broker's words.
+    Sasl(Arc<str>),
     /// Anything else; the system's words.
     Other(Arc<str>),
 }
@@ -207,6 +217,8 @@ impl fmt::Display for Unreachable {
                     "no Kafka answer to the first request (wrong port, or a listener that wants TLS or SASL?): {why}"
                 )
             }
+            Self::Tls(why) => write!(f, "TLS: {why}"),
+            Self::Sasl(why) => write!(f, "not authenticated {why}"),
             Self::Other(why) => f.write_str(why),
         }
     }

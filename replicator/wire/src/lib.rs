@@ -29,7 +29,9 @@ mod pool;
 mod positions;
 mod probe;
 mod produce;
+mod sasl;
 mod settings;
+mod tls;
 mod transactions;
 
 pub use access::Operations;
@@ -50,5 +52,5 @@ pub use offsets::{EpochEnd, Isolation, ListedOffset, OffsetAt};
 pub use positions::{ByGroup, Committer, GroupOffset, Stored};
 pub use probe::{Chunk, Committed, Read};
 pub use produce::NewRecord;
-pub use settings::{ClusterSettings, Security};
+pub use settings::{ClusterSettings, Credentials, Sasl, Security, Tls, TokenFuture, Tokens};
 pub use transactions::{ProducerIdentity, TransactionDescription, TransactionListing};

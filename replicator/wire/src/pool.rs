@@ -1,7 +1,7 @@
 //! Open connections by broker address and purpose, made when first needed.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
@@ -9,7 +9,6 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest};
 use kafka_protocol::protocol::StrBytes;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backoff::Backoff;
@@ -17,6 +16,7 @@ use crate::connection::{Connection, Purpose, Versions};
 use crate::error::{Error, Unreachable, kafka_name};
 use crate::frame;
 use crate::settings::{BACKOFF, CONNECT_TIMEOUT, ClusterSettings, IDLE, KEEPALIVE, Security};
+use crate::tls;
 
 type Key = (Arc<str>, Purpose);
 
@@ -24,7 +24,7 @@ type Key = (Arc<str>, Purpose);
 pub(crate) struct Pool {
     cluster: Arc<str>,
     client_id: String,
-    security: Security,
+    security: Mutex<Security>,
     embedded: bool,
     slots: Mutex<Slots>,
 }
@@ -46,7 +46,7 @@ impl Pool {
         Self {
             cluster: settings.alias.as_str().into(),
             client_id: settings.client_id.clone(),
-            security: settings.security.clone(),
+            security: Mutex::new(settings.security.clone()),
             embedded: settings.embedded,
             slots: Mutex::new(Slots {
                 by_key: HashMap::new(),
@@ -101,8 +101,7 @@ impl Pool {
     }
 
     fn slot(&self, address: &Arc<str>, purpose: &Purpose) -> Arc<tokio::sync::Mutex<Slot>> {
-        // Nothing panics while the lock is held.
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.slots);
         if slots.swept.elapsed() > IDLE / 4 {
             slots.swept = Instant::now();
             slots.by_key.retain(|_, slot| is_in_use(slot));
@@ -122,7 +121,8 @@ impl Pool {
     }
 
     async fn open(&self, address: &Arc<str>, purpose: &Purpose) -> Result<Connection, Unreachable> {
-        let stream = secure(connect(address).await?, &self.security);
+        let security = lock(&self.security).clone();
+        let stream = tls::secure(connect(address).await?, host_of(address)?.0, &security).await?;
         let exclusive = matches!(purpose, Purpose::Group(_) | Purpose::Check);
         let connection = Connection::start(
             Arc::clone(&self.cluster),
@@ -135,8 +135,18 @@ impl Pool {
         if self.embedded {
             limit_to_what_the_mock_parses(&mut versions);
         }
+        let mut connection = connection.negotiated(versions);
+        if let Some(sasl) = security.sasl {
+            connection = connection.authenticated(sasl).await?;
+        }
         tracing::debug!(cluster = %self.cluster, %address, ?purpose, "connected");
-        Ok(connection.negotiated(versions))
+        Ok(connection)
+    }
+
+    /// From now on connections are made so; what is under way on others ends there.
+    pub(crate) fn secure(&self, security: Security) {
+        *lock(&self.security) = security;
+        lock(&self.slots).by_key.clear();
     }
 
     fn unreachable(&self, address: &Arc<str>, why: Unreachable) -> Error {
@@ -146,6 +156,11 @@ impl Pool {
             why,
         }
     }
+}
+
+/// Nothing panics while one of them is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A slot that somebody holds, or whose connection is alive and not idle, or that is in its back-off.
@@ -163,9 +178,7 @@ fn is_in_use(slot: &Arc<tokio::sync::Mutex<Slot>>) -> bool {
 
 /// Resolves the name and connects to the first of its addresses that answers.
 async fn connect(address: &str) -> Result<TcpStream, Unreachable> {
-    let (host, port) = address.rsplit_once(':').ok_or(Unreachable::BadAddress)?;
-    let port = port.parse::<u16>().map_err(|_| Unreachable::BadAddress)?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let (host, port) = host_of(address)?;
     let resolved = tokio::net::lookup_host((host, port)).await;
     let candidates = resolved.map_err(|error| Unreachable::NameNotResolved(error.to_string().into()))?;
     let mut last = Unreachable::NameNotResolved("the name has no address".into());
@@ -181,19 +194,18 @@ async fn connect(address: &str) -> Result<TcpStream, Unreachable> {
     Err(last)
 }
 
+/// Host and port of an address.
+fn host_of(address: &str) -> Result<(&str, u16), Unreachable> {
+    let (host, port) = address.rsplit_once(':').ok_or(Unreachable::BadAddress)?;
+    let port = port.parse::<u16>().map_err(|_| Unreachable::BadAddress)?;
+    Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
+}
+
 fn tune(stream: TcpStream) -> std::io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     Ok(stream)
-}
-
-/// The one place where streams are encrypted and (after [`negotiate`]) will be authenticated; [`Connection`]
-/// takes any reader and writer.
-fn secure(stream: TcpStream, security: &Security) -> (OwnedReadHalf, OwnedWriteHalf) {
-    match security {
-        Security::Plaintext => stream.into_split(),
-    }
 }
 
 /// librdkafka's mock offers newer versions of these than its handlers can parse; its own client uses less.
@@ -249,6 +261,8 @@ async fn versions_frame(
     let until = Instant::now() + 2 * CONNECT_TIMEOUT;
     let frame = connection.ask(request, version, 2 * CONNECT_TIMEOUT, until).await;
     frame.map_err(|error| match error {
+        // In TLS 1.3 a broker judges our certificate after the handshake.
+        Error::Disconnected { why, .. } if why.contains(tls::ALERT) => tls::refused(&why),
         Error::Disconnected { why, .. } => Unreachable::NotKafka(why),
         other => Unreachable::NotKafka(other.to_string().into()),
     })

@@ -10,6 +10,7 @@ mod fetch;
 mod message;
 mod offsets;
 mod produce;
+mod tokens;
 pub(crate) mod transaction;
 
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -26,6 +27,7 @@ use rdkafka::types::RDKafkaType;
 use rdkafka_sys as sys;
 
 use crate::properties;
+use crate::settings::Tokens;
 
 pub(crate) use codes::{Code, Failure};
 pub(crate) use events::{Delivery, Event, next_event};
@@ -40,6 +42,8 @@ pub(crate) use produce::{Headers, Outgoing, produce, purge};
 pub(crate) struct Context {
     /// What the lines are about: `tw-jp source jp`.
     pub(crate) name: String,
+    /// Where its bearer tokens come from.
+    pub(crate) tokens: Option<Tokens>,
 }
 
 impl ClientContext for Context {}
@@ -48,7 +52,7 @@ impl ClientContext for Context {}
 pub(crate) type Handle = Arc<Client<Context>>;
 
 /// Creates a consumer (`consumer`) or a producer.
-pub(crate) fn client(config: &ClientConfig, consumer: bool, name: String) -> Result<Handle, KafkaError> {
+pub(crate) fn client(config: &ClientConfig, consumer: bool, context: Context) -> Result<Handle, KafkaError> {
     let native = config.create_native_config()?;
     let events = if consumer { 0 } else { sys::RD_KAFKA_EVENT_DR };
     // SAFETY: the configuration object is alive and ours; it is handed to `Client::new` below.
@@ -58,7 +62,15 @@ pub(crate) fn client(config: &ClientConfig, consumer: bool, name: String) -> Res
     } else {
         RDKafkaType::RD_KAFKA_PRODUCER
     };
-    Ok(Arc::new(Client::new(config, native, kind, Context { name })?))
+    let with_tokens = context.tokens.is_some();
+    if with_tokens {
+        tokens::ask_for(native.ptr());
+    }
+    let client = Client::new(config, native, kind, context)?;
+    if with_tokens {
+        tokens::begin(&client);
+    }
+    Ok(Arc::new(client))
 }
 
 // Of the files that are mended (`build.rs`).

@@ -1,0 +1,229 @@
+//! SASL towards brokers: each mechanism in both clients, said again in time, and what is wrong is named without its secrets.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use kuroshio_integration::{
+    Authority, Cluster, Kuroshio, Ledger, Load, PLAIN_USERS, Spec, TokenServer, command, pair,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::regions::{WAIT, clusters, on_all, until_status};
+use crate::tls::file;
+
+/// What every password and secret here begins with.
+const PLANTED: &str = "planted-";
+/// Longer than two times of the listener, after which clients say again who they are, and than two lives of a token.
+const LONG: u64 = 15;
+
+struct Scene {
+    dir: TempDir,
+    ca: String,
+    tokens: TokenServer,
+    jp: Cluster,
+}
+
+async fn scene() -> Result<Scene> {
+    let authority = Authority::new("Kuroshio tests")?;
+    let good = authority.sign("localhost", false)?;
+    let spec = Spec::new("jp").with_users("USERS", &good);
+    let life = Duration::from_secs(6);
+    let (jp, tokens) = tokio::try_join!(
+        Cluster::start(spec),
+        TokenServer::start(&good, ("carol", "planted-secret"), life)
+    )?;
+    jp.scram("SCRAM-SHA-256", "dave", "planted-scram").await?;
+    jp.scram("SCRAM-SHA-512", "erin", "planted-scram").await?;
+    let dir = tempfile::tempdir()?;
+    let ca = file(&dir, "ca.pem", authority.pem())?;
+    Ok(Scene { dir, ca, tokens, jp })
+}
+
+impl Scene {
+    /// Each mechanism as it should be.
+    fn good(&self) -> [Value; 4] {
+        let (alice, password) = PLAIN_USERS[0];
+        let scram = |mechanism: &str, user: &str| json!({ "mechanism": mechanism, "username": user, "password": "planted-scram" });
+        [
+            json!({ "mechanism": "plain", "username": alice, "password": password }),
+            scram("scram-sha-256", "dave"),
+            scram("scram-sha-512", "erin"),
+            self.oauth("planted-secret"),
+        ]
+    }
+
+    fn oauth(&self, secret: &str) -> Value {
+        json!({
+            "mechanism": "oauthbearer", "token_url": self.tokens.url(), "client_id": "carol", "client_secret": secret,
+            "scope": "kafka",
+        })
+    }
+
+    /// Both flows between tw and jp, as somebody, for one topic.
+    fn config(&self, tw: &Cluster, name: &str, sasl: &Value) -> Result<Value> {
+        let mut clusters = clusters(&[tw]);
+        let tls = json!({ "ca_file": self.ca });
+        clusters["jp"] = json!({ "bootstrap_servers": self.jp.secured("USERS")?, "tls": tls, "sasl": sasl });
+        Ok(json!({
+            "clusters": clusters,
+            "flows": [
+                { "name": format!("{name}-tw-jp"), "source": "tw", "target": "jp" },
+                { "name": format!("{name}-jp-tw"), "source": "jp", "target": "tw" },
+            ],
+            "defaults": { "topics": { "include": [name], "refresh": "200ms" } },
+            "instance": name,
+            "log": { "format": "text", "level": "debug" },
+        }))
+    }
+}
+
+#[tokio::test]
+async fn records_flow_as_each_kind_of_user_and_what_is_wrong_is_named() -> Result<()> {
+    let tw = &pair().await?.tw;
+    let scene = scene().await?;
+    wrong(tw, &scene).await?;
+    let [plain, scram, longer, bearer] = scene.good();
+    tokio::try_join!(
+        flows_as(tw, &scene, &plain),
+        flows_as(tw, &scene, &scram),
+        flows_as(tw, &scene, &longer),
+        flows_as(tw, &scene, &bearer),
+    )?;
+    // Renewed ahead of time by both clients of both flows, and never refused.
+    let (given, refused) = scene.tokens.given();
+    ensure!(given > 6, "{given} tokens");
+    println!("{given} tokens given, {refused} refused");
+    Ok(())
+}
+
+/// Records in both directions for longer than the broker believes what was said once.
+async fn flows_as(tw: &Cluster, scene: &Scene, sasl: &Value) -> Result<()> {
+    let mechanism = sasl["mechanism"].as_str().unwrap_or_default();
+    let (topic, jp) = (format!("sasl-{mechanism}"), &scene.jp);
+    on_all(&[tw, jp], &topic, 3).await?;
+    let mut process = Kuroshio::run(scene.config(tw, &topic, sasl)?)?;
+    process.ready(WAIT).await?;
+    let ledger = Ledger::new(81);
+    let load = Load {
+        records: 100 * LONG,
+        partitions: 3,
+        rate: Some(100),
+    };
+    tokio::try_join!(ledger.produce(tw, &topic, load), ledger.produce(jp, &topic, load))?;
+    for cluster in [tw, jp] {
+        let births = [("tw", &*topic), ("jp", &*topic)];
+        let report = ledger.compare(cluster, &topic, &births, WAIT).await?;
+        ensure!(report.is_exact(), "{mechanism}: {report}\n{}", process.log_tail());
+    }
+    ensure!(
+        process.logged(PLANTED)? == 0,
+        "{mechanism}: the log holds a secret"
+    );
+    for path in ["/status", "/metrics", "/"] {
+        let (_, text) = process.get(path).await?;
+        ensure!(
+            !text.contains(PLANTED),
+            "{mechanism}: {path} holds a secret: {text}"
+        );
+    }
+    Ok(())
+}
+
+/// The password is changed on the broker, then in the file that we read it from, under load in both directions.
+#[tokio::test]
+async fn a_password_is_changed_under_load() -> Result<()> {
+    let tw = &pair().await?.tw;
+    let scene = scene().await?;
+    let (jp, topic) = (&scene.jp, "sasl-rotated");
+    on_all(&[tw, jp], topic, 3).await?;
+    let secret = file(&scene.dir, "password", "planted-scram\n")?;
+    let sasl = json!({ "mechanism": "scram-sha-512", "username": "erin", "password": format!("${{file:{secret}}}") });
+    let mut process = Kuroshio::run(scene.config(tw, topic, &sasl)?)?;
+    process.ready(WAIT).await?;
+    let ledger = Ledger::new(82);
+    let load = Load {
+        records: 200 * 2 * LONG,
+        partitions: 3,
+        rate: Some(200),
+    };
+    let changed = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        // From now on the old one is refused to whoever says it again, which everybody must within some seconds.
+        jp.scram("SCRAM-SHA-512", "erin", "planted-new").await?;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        file(&scene.dir, "password", "planted-new\n")
+    };
+    tokio::try_join!(
+        ledger.produce(tw, topic, load),
+        ledger.produce(jp, topic, load),
+        changed
+    )?;
+    for cluster in [tw, jp] {
+        let births = [("tw", topic), ("jp", topic)];
+        let report = ledger.compare(cluster, topic, &births, WAIT).await?;
+        ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
+    }
+    ensure!(
+        process.logged("its secrets have changed")? == 1,
+        "{}",
+        process.log_tail()
+    );
+    ensure!(process.logged(PLANTED)? == 0, "the log holds a secret");
+    // Nothing was said of it to anybody who did not know the old one before.
+    let flow = until_status(&mut process, "sasl-rotated-tw-jp", WAIT, |flow| {
+        flow["state"] == "running"
+    })
+    .await?;
+    ensure!(!flow.to_string().contains(PLANTED), "{flow}");
+    Ok(())
+}
+
+/// Each mistake, and what `check` says of it; a flow says the same, and waits.
+async fn wrong(tw: &Cluster, scene: &Scene) -> Result<()> {
+    let user = |mechanism: &str, name: &str, password: &str| json!({ "mechanism": mechanism, "username": name, "password": password });
+    let mut nowhere = scene.oauth("planted-secret");
+    nowhere["token_url"] = json!("https://localhost:1/token");
+    for (sasl, says) in [
+        (
+            user("plain", "alice", "planted-wrong"),
+            "not authenticated as alice by PLAIN: SASL_AUTHENTICATION_FAILED",
+        ),
+        (
+            user("scram-sha-512", "erin", "planted-wrong"),
+            "not authenticated as erin by SCRAM-SHA-512: SASL_AUTHENTICATION_FAILED",
+        ),
+        (
+            user("scram-sha-256", "nobody", "planted-wrong"),
+            "not authenticated as nobody by SCRAM-SHA-256: SASL_AUTHENTICATION_FAILED",
+        ),
+        (
+            scene.oauth("planted-wrong"),
+            "401 Unauthorized invalid_client nobody known",
+        ),
+        (nowhere, "token server https://localhost:1/token"),
+        (Value::Null, "a listener that wants SASL?"),
+    ] {
+        let started = Instant::now();
+        let config = scene.config(tw, "sasl-wrong", &sasl)?;
+        let checked = command(&["check", "--config", "{config}"], Some(&config), WAIT).await?;
+        println!("{sasl}: {:?}", started.elapsed());
+        ensure!(checked.code == Some(2), "{sasl}: {checked:?}");
+        let told = checked
+            .stdout
+            .lines()
+            .any(|line| line.contains("cluster jp") && line.contains(says));
+        ensure!(told, "{sasl}: not {says:?} in {checked:?}");
+        ensure!(!format!("{checked:?}").contains(PLANTED), "{checked:?}");
+    }
+    let config = scene.config(tw, "sasl-wrong", &user("plain", "alice", "planted-wrong"))?;
+    let mut process = Kuroshio::run(config)?;
+    until_status(&mut process, "sasl-wrong-tw-jp", WAIT, |flow| {
+        flow["errors"]
+            .to_string()
+            .contains("not authenticated as alice by PLAIN")
+    })
+    .await?;
+    ensure!(process.logged(PLANTED)? == 0, "the log holds a secret");
+    Ok(())
+}

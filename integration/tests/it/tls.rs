@@ -1,0 +1,154 @@
+//! TLS towards brokers: both clients verify certificates and names, show their own, and say what is wrong.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use kuroshio_integration::{
+    Authority, Cluster, Identity, Kuroshio, Ledger, Load, Spec, command, pair, self_signed,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::regions::{WAIT, clusters, on_all, until_status};
+
+const LOAD: Load = Load {
+    records: 5_000,
+    partitions: 3,
+    rate: None,
+};
+
+/// Writes a file and gives its path.
+pub(crate) fn file(dir: &TempDir, name: &str, text: &str) -> Result<String> {
+    let path = dir.path().join(name);
+    fs::write(&path, text)?;
+    Ok(path.display().to_string())
+}
+
+/// Both flows between tw and the cluster at this address, which is called jp.
+fn config(tw: &Cluster, address: &str, tls: &Value) -> Value {
+    let mut clusters = clusters(&[tw]);
+    clusters["jp"] = json!({ "bootstrap_servers": address, "tls": tls });
+    json!({
+        "clusters": clusters,
+        "flows": [
+            { "name": "tls-tw-jp", "source": "tw", "target": "jp" },
+            { "name": "tls-jp-tw", "source": "jp", "target": "tw" },
+        ],
+        "defaults": { "topics": { "include": ["tls[.].*"], "refresh": "200ms" } },
+        "instance": "tls",
+        "log": { "format": "text" },
+    })
+}
+
+struct Scene {
+    dir: TempDir,
+    ca: String,
+    client: Identity,
+    jp: Cluster,
+}
+
+/// A cluster whose listeners show good and bad certificates.
+async fn scene() -> Result<Scene> {
+    let authority = Authority::new("Kuroshio tests")?;
+    let good = authority.sign("localhost", false)?;
+    let spec = Spec::new("jp")
+        .secured("GOOD", &good, None)
+        .secured("MUTUAL", &good, Some(authority.pem()))
+        .secured("EXPIRED", &authority.sign("localhost", true)?, None)
+        .secured("ELSEWHERE", &authority.sign("elsewhere.example", false)?, None)
+        .secured("ALONE", &self_signed("localhost")?, None);
+    let dir = tempfile::tempdir()?;
+    Ok(Scene {
+        ca: file(&dir, "ca.pem", authority.pem())?,
+        client: authority.sign("kuroshio", false)?,
+        jp: Cluster::start(spec).await?,
+        dir,
+    })
+}
+
+#[tokio::test]
+async fn records_flow_over_tls_and_what_is_wrong_is_named() -> Result<()> {
+    let tw = &pair().await?.tw;
+    let scene = scene().await?;
+    let (jp, ca) = (&scene.jp, &scene.ca);
+    wrong(tw, &scene).await?;
+
+    // With a certificate of ours, in both directions.
+    let topic = "tls.orders";
+    on_all(&[tw, jp], topic, 3).await?;
+    let ledger = Ledger::new(80);
+    let tls = json!({
+        "ca_file": ca,
+        "cert_file": file(&scene.dir, "client.pem", &scene.client.certificate)?,
+        "key_file": file(&scene.dir, "client.key", &scene.client.key)?,
+    });
+    let mut process = Kuroshio::run(config(tw, &jp.secured("MUTUAL")?, &tls))?;
+    process.ready(WAIT).await?;
+    tokio::try_join!(ledger.produce(tw, topic, LOAD), ledger.produce(jp, topic, LOAD))?;
+    for cluster in [tw, jp] {
+        let births = [("tw", topic), ("jp", topic)];
+        let report = ledger.compare(cluster, topic, &births, WAIT).await?;
+        ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
+    }
+    process.interrupt()?;
+    process.exited(WAIT).await?;
+
+    // Without one, and only by trust in the broker's.
+    let mut process = Kuroshio::run(config(tw, &jp.secured("GOOD")?, &json!({ "ca_file": ca })))?;
+    process.ready(WAIT).await?;
+    ledger.produce(tw, topic, LOAD).await?;
+    let births = [("tw", topic), ("jp", topic)];
+    let report = ledger.compare(jp, topic, &births, WAIT).await?;
+    ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
+    Ok(())
+}
+
+/// Each mistake, and what `check` says of it.
+async fn wrong(tw: &Cluster, scene: &Scene) -> Result<()> {
+    let (jp, ca) = (&scene.jp, &scene.ca);
+    let other = file(&scene.dir, "other.pem", Authority::new("Others")?.pem())?;
+    let no_pem = file(&scene.dir, "no.pem", "secret that is no certificate")?;
+    let trusting = || json!({ "ca_file": ca });
+    for (listener, tls, says) in [
+        ("EXPIRED", trusting(), "the certificate of localhost has expired"),
+        ("ELSEWHERE", trusting(), "is not for that name"),
+        ("ALONE", trusting(), "signed by nobody who is trusted here"),
+        (
+            "GOOD",
+            json!({ "ca_file": other }),
+            "signed by nobody who is trusted here",
+        ),
+        ("GOOD", json!({}), "signed by nobody who is trusted here"),
+        (
+            "GOOD",
+            json!({ "ca_file": no_pem }),
+            "there is no certificate in it",
+        ),
+        ("GOOD", json!({ "ca_file": "/nowhere/ca.pem" }), "/nowhere/ca.pem"),
+        ("MUTUAL", trusting(), "the broker refused us"),
+        ("GOOD", Value::Null, "a listener that wants TLS"),
+    ] {
+        let started = Instant::now();
+        let config = config(tw, &jp.secured(listener)?, &tls);
+        let checked = command(&["check", "--config", "{config}"], Some(&config), WAIT).await?;
+        println!("{listener} {tls}: {:?}", started.elapsed());
+        ensure!(checked.code == Some(2), "{listener} {tls}: {checked:?}");
+        let told = checked
+            .stdout
+            .lines()
+            .any(|line| line.contains("cluster jp") && line.contains(says));
+        ensure!(told, "{listener} {tls}: not {says:?} in {checked:?}");
+        ensure!(!checked.stdout.contains("secret that"), "{checked:?}");
+    }
+    let plaintext = config(tw, jp.bootstrap(), &trusting());
+    let checked = command(&["check", "--config", "{config}"], Some(&plaintext), WAIT).await?;
+    ensure!(checked.stdout.contains("TLS"), "{checked:?}");
+    // A flow that runs says the same, and waits.
+    let mut process = Kuroshio::run(config(tw, &jp.secured("EXPIRED")?, &trusting()))?;
+    until_status(&mut process, "tls-tw-jp", WAIT, |flow| {
+        flow["errors"].to_string().contains("has expired")
+    })
+    .await?;
+    Ok(())
+}

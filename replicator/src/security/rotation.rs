@@ -1,0 +1,152 @@
+//! Secrets that are exchanged while we run: whoever rotates them writes files, and nobody restarts anything.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kuroshio_librdkafka::ClientSettings;
+use tokio::sync::watch;
+
+use crate::config::{Cluster, Config, Mistakes};
+
+/// Between two looks at the files. The kubelet itself takes up to a minute to exchange a mounted secret.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Reads the configuration again.
+pub type Again = Arc<dyn Fn() -> Result<Config, Mistakes> + Send + Sync>;
+
+/// Looks at the secrets, and makes the clients of a cluster anew when its have changed. Of the rest of the configuration nothing is taken.
+pub struct Rotation {
+    again: Again,
+    clusters: BTreeMap<Arc<str>, Secured>,
+    /// What stood against the last change.
+    told: Option<String>,
+}
+
+struct Secured {
+    known: Known,
+    control: kuroshio_wire::Cluster,
+    engines: watch::Sender<ClientSettings>,
+}
+
+/// What connections to a cluster depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    cluster: Cluster,
+    /// Of what the files hold; `None`: one cannot be read.
+    files: Option<u64>,
+}
+
+impl Known {
+    fn of(cluster: &Cluster) -> Self {
+        let tls = cluster.tls.iter();
+        let files = tls.flat_map(|tls| {
+            let identity = tls
+                .identity
+                .iter()
+                .flat_map(|(certificate, key)| [certificate, key]);
+            tls.ca_file.iter().chain(identity)
+        });
+        Self {
+            cluster: cluster.clone(),
+            files: fingerprint(files),
+        }
+    }
+
+    fn is_secured_as(&self, other: &Self) -> bool {
+        (&self.cluster.tls, &self.cluster.sasl, self.files)
+            == (&other.cluster.tls, &other.cluster.sasl, other.files)
+    }
+}
+
+fn fingerprint<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Option<u64> {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        std::fs::read(file).ok()?.hash(&mut hasher);
+    }
+    Some(hasher.finish())
+}
+
+impl Rotation {
+    /// Of these clusters, as the configuration has them now.
+    #[must_use]
+    pub fn new(
+        again: Again,
+        config: &Config,
+        clusters: BTreeMap<Arc<str>, kuroshio_wire::Cluster>,
+        mut engines: BTreeMap<Arc<str>, watch::Sender<ClientSettings>>,
+    ) -> Self {
+        let secured = |(alias, control): (Arc<str>, _)| {
+            let known = Known::of(config.clusters.get(&alias)?);
+            let engines = engines.remove(&alias)?;
+            Some((
+                alias,
+                Secured {
+                    known,
+                    control,
+                    engines,
+                },
+            ))
+        };
+        Self {
+            again,
+            clusters: clusters.into_iter().filter_map(secured).collect(),
+            told: None,
+        }
+    }
+
+    /// Looks for ever.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let again = Arc::clone(&self.again);
+            // Files may lie anywhere.
+            let Ok(loaded) = tokio::task::spawn_blocking(move || again().map(seen)).await else {
+                continue;
+            };
+            let problem = match loaded {
+                Ok(seen) => self.apply(&seen),
+                Err(mistakes) => Some(mistakes.to_string()),
+            };
+            if problem != self.told {
+                if let Some(why) = &problem {
+                    tracing::warn!(
+                        error = why,
+                        "secrets as they are now cannot be used: the last ones are kept"
+                    );
+                }
+                self.told = problem;
+            }
+        }
+    }
+
+    /// Takes over what has changed; `Some`: why something could not be.
+    fn apply(&mut self, seen: &BTreeMap<Arc<str>, Known>) -> Option<String> {
+        let mut problem = None;
+        for (alias, secured) in &mut self.clusters {
+            let Some(now) = seen.get(alias).filter(|now| !now.is_secured_as(&secured.known)) else {
+                continue;
+            };
+            // A certificate may be there before its key is.
+            let security = super::wire(&now.cluster);
+            if let Err(why) = security.check() {
+                problem = Some(format!("cluster {alias}: {why}"));
+                continue;
+            }
+            tracing::info!(cluster = %alias, "its secrets have changed: connecting anew");
+            secured.control.secure(security);
+            secured
+                .engines
+                .send_modify(|settings| settings.security = super::librdkafka(&now.cluster));
+            secured.known = now.clone();
+        }
+        problem
+    }
+}
+
+fn seen(config: Config) -> BTreeMap<Arc<str>, Known> {
+    let known = |(alias, cluster)| (alias, Known::of(&cluster));
+    config.clusters.into_iter().map(known).collect()
+}
