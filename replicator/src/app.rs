@@ -1,6 +1,7 @@
 //! The composition root: builds everything, starts everything, stops everything. A task that ends unasked ends
 //! the process.
 
+mod engines;
 mod flows;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use crate::exporter::{Exporter, Neighbour};
 use crate::http::{self, Draw, Shown};
 use crate::metrics::{Metrics, RegistryError};
 use crate::regions::{self, Seen};
-use crate::security::{self, Again, Rotation};
+use crate::security::{self, Again, Exchange, Rotation};
 use crate::status::{ClusterStatus, FlowStatus, Health, Status};
 
 pub use flows::FlowError;
@@ -101,12 +102,8 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     let boards: Vec<Arc<FlowBoard>> = job.flows.iter().map(board).collect();
     let listener = http::bind(job.config.http_listen).await?;
 
-    let clients = clients(&job, &clusters);
     let mut services = JoinSet::new();
-    if let Some(again) = &job.again {
-        let rotation = Rotation::new(Arc::clone(again), &job.config, clusters.clone(), clients.clone());
-        services.spawn(for_ever(rotation.run()));
-    }
+    let clients = clients(&job, &clusters, &mut services);
     let checked = watch_clusters(&job, &clusters, &boards, &metrics, &mut services);
     let http_stop = CancellationToken::new();
     let (commands, asked): (BTreeMap<_, _>, Vec<_>) = job
@@ -274,29 +271,33 @@ pub fn cluster(config: &Config, alias: &str, embedded: bool) -> Option<Cluster> 
 fn clients(
     job: &Job,
     clusters: &BTreeMap<Arc<str>, Cluster>,
+    services: &mut JoinSet<Result<(), AppError>>,
 ) -> BTreeMap<Arc<str>, watch::Sender<ClientSettings>> {
-    let settings = |alias: &Arc<str>| watch::Sender::new(client_settings(&job.config, alias));
-    let aliases = clusters.keys();
-    aliases
+    let settings = |alias: &Arc<str>| watch::Sender::new(engines::settings(&job.config, alias));
+    let clients = clusters
+        .keys()
         .map(|alias| (Arc::clone(alias), settings(alias)))
-        .collect()
+        .collect();
+    if let Some(again) = &job.again {
+        let rotation = Rotation::new(
+            Arc::clone(again),
+            &job.config,
+            clusters.clone(),
+            exchange(&clients),
+        );
+        services.spawn(for_ever(rotation.run()));
+    }
+    clients
 }
 
-/// librdkafka's settings for a cluster.
-fn client_settings(config: &Config, alias: &Arc<str>) -> ClientSettings {
-    let cluster = config.clusters.get(alias);
-    let mut properties = cluster
-        .map(|cluster| cluster.librdkafka.clone())
-        .unwrap_or_default();
-    let servers = cluster
-        .map(|cluster| cluster.bootstrap_servers.join(","))
-        .unwrap_or_default();
-    properties.insert("bootstrap.servers".to_owned(), servers);
-    ClientSettings {
-        alias: Arc::clone(alias),
-        properties,
-        security: cluster.map(security::librdkafka).unwrap_or_default(),
-    }
+/// Gives the engines of a cluster other credentials.
+fn exchange(clients: &BTreeMap<Arc<str>, watch::Sender<ClientSettings>>) -> Exchange {
+    let clients = clients.clone();
+    Box::new(move |alias, cluster| {
+        if let Some(client) = clients.get(alias) {
+            client.send_modify(|settings| settings.security = engines::security(cluster));
+        }
+    })
 }
 
 fn head(flow: &config::Flow) -> FlowStatus {

@@ -184,9 +184,7 @@ fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
         }
     };
     start_logs(config, environment)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(check::check(config, &flows, command.offline));
     say(&if command.output == Output::Json {
         json(&report)?
@@ -199,9 +197,7 @@ fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
 fn planned(command: &Plan, environment: &Environment) -> anyhow::Result<Exit> {
     let config = config::load(&command.config, environment)?;
     start_logs(&config, environment)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let planning = plan::plan(&config, command.region.as_deref(), &command.flows);
     let report = match runtime.block_on(planning) {
         Ok(report) => report,

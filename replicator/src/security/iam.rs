@@ -1,7 +1,7 @@
 //! Tokens for MSK's IAM: a presigned request to connect, as `aws-msk-iam-sasl-signer` of AWS makes it in other languages.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region};
@@ -118,19 +118,21 @@ fn token(region: &str, credentials: &Credentials, now: SystemTime) -> Result<Tok
     let expires = credentials
         .expiry()
         .map_or(now + LIFE, |expiry| expiry.min(now + LIFE));
+    let ms = |at: SystemTime| {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    };
     Ok(Token {
         value: Secret::from(BASE64_URL_SAFE_NO_PAD.encode(url)),
-        issued: now,
-        expires,
+        issued: ms(now),
+        expires: ms(expires),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::time::UNIX_EPOCH;
-
     use super::*;
+    use std::collections::BTreeMap;
 
     /// Field by field as AWS publishes it (its signers for Go and Java): a GET of `/?Action=kafka-cluster:Connect`, presigned for 900 seconds.
     #[test]
@@ -152,7 +154,7 @@ mod tests {
             let token = token("ap-northeast-1", &credentials, now).unwrap();
             assert_eq!(
                 (token.issued, token.expires),
-                (now, now + Duration::from_secs(life))
+                (1_796_000_000_000, 1_796_000_000_000 + 1_000 * life)
             );
             let value = token.value.reveal();
             assert!(

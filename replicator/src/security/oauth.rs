@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use kuroshio_core::secret::{Secret, Token};
@@ -12,14 +12,15 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use crate::board::wall_ms;
 use crate::config::TokenServer;
 
 /// The whole of an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// An answer is no larger.
 const LARGEST: u64 = 1 << 20;
-/// Of a token that does not say for how long it is good.
-const UNSAID: Duration = Duration::from_secs(300);
+/// Of a token that does not say for how long it is good, in milliseconds.
+const UNSAID: i64 = 300_000;
 
 /// Asks a token server.
 pub(super) struct Asker {
@@ -33,14 +34,10 @@ impl Asker {
         Self { server, ca_file }
     }
 
-    pub(super) async fn ask(&self) -> Result<Token, String> {
-        let (server, ca_file) = (self.server.clone(), self.ca_file.clone());
-        let asked = tokio::task::spawn_blocking(move || {
-            ask(&server, ca_file.as_deref()).map_err(|why| format!("token server {}: {why}", server.url))
-        });
-        asked
-            .await
-            .map_err(|error| format!("token server {}: {error}", self.server.url))?
+    /// Blocks its thread meanwhile; the runtime goes on with its others.
+    pub(super) fn ask(&self) -> Result<Token, String> {
+        let asked = tokio::task::block_in_place(|| ask(&self.server, self.ca_file.as_deref()));
+        asked.map_err(|why| format!("token server {}: {why}", self.server.url))
     }
 }
 
@@ -59,7 +56,7 @@ fn ask(server: &TokenServer, ca_file: Option<&Path>) -> Result<Token, String> {
     let who = BASE64_STANDARD.encode(format!("{}:{}", server.client_id, server.client_secret.reveal()));
     let mut form = vec![("grant_type", "client_credentials")];
     form.extend(server.scope.as_deref().map(|scope| ("scope", scope)));
-    let issued = SystemTime::now();
+    let issued = wall_ms();
     let mut answer = agent
         .post(&server.url)
         .header("Authorization", format!("Basic {who}"))
@@ -80,13 +77,16 @@ fn ask(server: &TokenServer, ca_file: Option<&Path>) -> Result<Token, String> {
 }
 
 /// What was answered.
-fn token(body: &Value, issued: SystemTime) -> Result<Token, String> {
+fn token(body: &Value, issued: i64) -> Result<Token, String> {
     let text = body.get("access_token").and_then(Value::as_str);
     let text = text.ok_or("its answer has no access_token")?;
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("its access_token has characters that no token has".to_owned());
     }
-    let said = body.get("expires_in").and_then(seconds).map(|life| issued + life);
+    let said = body
+        .get("expires_in")
+        .and_then(seconds)
+        .map(|life| issued + 1_000 * life);
     Ok(Token {
         value: Secret::from(text),
         issued,
@@ -94,20 +94,20 @@ fn token(body: &Value, issued: SystemTime) -> Result<Token, String> {
     })
 }
 
-fn seconds(value: &Value) -> Option<Duration> {
+fn seconds(value: &Value) -> Option<i64> {
     let text = || value.as_str()?.parse().ok();
     // Some servers write it as a text; nobody means centuries.
     value
         .as_u64()
         .or_else(text)
-        .map(|seconds| Duration::from_secs(seconds.min(1 << 31)))
+        .and_then(|seconds: u64| i64::try_from(seconds.min(1 << 32)).ok())
 }
 
 /// `exp` of a JWT (RFC 7519), which others check.
-fn expiry(token: &str) -> Option<SystemTime> {
+fn expiry(token: &str) -> Option<i64> {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Value = serde_json::from_slice(&claims).ok()?;
-    Some(UNIX_EPOCH + seconds(claims.get("exp")?)?)
+    Some(1_000 * seconds(claims.get("exp")?)?)
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCerts, String> {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn answers_are_read_as_servers_write_them() {
-        let issued = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let issued = 1_000_000_000;
         let jwt = format!("h.{}.s", BASE64_URL_SAFE_NO_PAD.encode(r#"{"exp":1000600}"#));
         for (body, expected) in [
             (json!({ "access_token": "t", "expires_in": 60 }), Ok(60)),
@@ -138,7 +138,7 @@ mod tests {
             (json!({ "access_token": "t" }), Ok(300)),
             (
                 json!({ "access_token": "t", "expires_in": u64::MAX }),
-                Ok(1 << 31),
+                Ok(1 << 32),
             ),
             (json!({}), Err("its answer has no access_token")),
             (
@@ -150,8 +150,7 @@ mod tests {
                 Err("its access_token has characters that no token has"),
             ),
         ] {
-            let life =
-                token(&body, issued).map(|token| token.expires.duration_since(issued).unwrap().as_secs());
+            let life = token(&body, issued).map(|token| (token.expires - issued) / 1_000);
             assert_eq!(
                 life.as_ref().map_err(String::as_str),
                 expected.as_ref().map_err(|text| *text),

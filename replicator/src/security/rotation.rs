@@ -6,9 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuroshio_librdkafka::ClientSettings;
-use tokio::sync::watch;
-
 use crate::config::{Cluster, Config, Mistakes};
 
 /// Between two looks at the files. The kubelet itself takes up to a minute to exchange a mounted secret.
@@ -17,10 +14,15 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Reads the configuration again.
 pub type Again = Arc<dyn Fn() -> Result<Config, Mistakes> + Send + Sync>;
 
+/// Tells the engines that this cluster is secured otherwise.
+pub type Exchange = Box<dyn Fn(&Arc<str>, &Cluster) + Send + Sync>;
+
 /// Looks at the secrets, and makes the clients of a cluster anew when its have changed. Of the rest of the configuration nothing is taken.
 pub struct Rotation {
     again: Again,
     clusters: BTreeMap<Arc<str>, Secured>,
+    /// Makes the engines' clients anew.
+    exchange: Exchange,
     /// What stood against the last change.
     told: Option<String>,
 }
@@ -28,7 +30,6 @@ pub struct Rotation {
 struct Secured {
     known: Known,
     control: kuroshio_wire::Cluster,
-    engines: watch::Sender<ClientSettings>,
 }
 
 /// What connections to a cluster depend on.
@@ -76,23 +77,16 @@ impl Rotation {
         again: Again,
         config: &Config,
         clusters: BTreeMap<Arc<str>, kuroshio_wire::Cluster>,
-        mut engines: BTreeMap<Arc<str>, watch::Sender<ClientSettings>>,
+        exchange: Exchange,
     ) -> Self {
         let secured = |(alias, control): (Arc<str>, _)| {
             let known = Known::of(config.clusters.get(&alias)?);
-            let engines = engines.remove(&alias)?;
-            Some((
-                alias,
-                Secured {
-                    known,
-                    control,
-                    engines,
-                },
-            ))
+            Some((alias, Secured { known, control }))
         };
         Self {
             again,
             clusters: clusters.into_iter().filter_map(secured).collect(),
+            exchange,
             told: None,
         }
     }
@@ -102,10 +96,7 @@ impl Rotation {
         loop {
             tokio::time::sleep(LOOK).await;
             let again = Arc::clone(&self.again);
-            // Files may lie anywhere.
-            let Ok(loaded) = tokio::task::spawn_blocking(move || again().map(seen)).await else {
-                continue;
-            };
+            let loaded = tokio::task::block_in_place(|| again().map(seen));
             let problem = match loaded {
                 Ok(seen) => self.apply(&seen),
                 Err(mistakes) => Some(mistakes.to_string()),
@@ -137,9 +128,7 @@ impl Rotation {
             }
             tracing::info!(cluster = %alias, "its secrets have changed: connecting anew");
             secured.control.secure(security);
-            secured
-                .engines
-                .send_modify(|settings| settings.security = super::librdkafka(&now.cluster));
+            (self.exchange)(alias, &now.cluster);
             secured.known = now.clone();
         }
         problem

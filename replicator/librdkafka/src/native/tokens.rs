@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
-use std::time::UNIX_EPOCH;
 
 use kuroshio_core::secret::Token;
 use rdkafka::client::Client;
@@ -57,15 +56,13 @@ unsafe extern "C" fn refresh(client: *mut sys::rd_kafka_t, _config: *const c_cha
 
 fn set(client: *mut sys::rd_kafka_t, token: &Token) -> Result<(), String> {
     let value = CString::new(token.value.reveal()).map_err(|_| "the token holds a zero byte".to_owned())?;
-    let expires = token.expires.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let expires = i64::try_from(expires.as_millis()).unwrap_or(i64::MAX);
     let mut words = [0; 512];
     // SAFETY: the client is alive while its callback runs; all texts are copied; the buffer is as long as is said, and ends with a zero.
     let (code, why) = unsafe {
         let code = sys::rd_kafka_oauthbearer_set_token(
             client,
             value.as_ptr(),
-            expires,
+            token.expires,
             PRINCIPAL.as_ptr(),
             ptr::null_mut(),
             0,

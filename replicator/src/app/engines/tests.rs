@@ -78,12 +78,12 @@ async fn both_clients_do_the_same() {
                 Some(name) => ("sasl_", format!(" sasl.mechanisms={name}")),
                 None => ("", String::new()),
             };
-            let told = librdkafka(&cluster);
+            let told = security(&cluster);
             let text = |(key, value): &(&str, Secret)| format!("{key}={}", value.reveal());
             let properties: Vec<String> = told.properties.iter().map(text).collect();
             let expected = format!("security.protocol={prefix}{stream}{encrypted}{named}{more}");
             assert_eq!(properties.join(" "), expected);
-            let ours = wire(&cluster);
+            let ours = security::wire(&cluster);
             let same = ours.tls.as_ref().map(|tls| Tls {
                 ca_file: tls.ca_file.clone(),
                 identity: tls.identity.clone(),
