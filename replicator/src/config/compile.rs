@@ -300,8 +300,8 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
             .topics
             .include
             .iter()
-            .filter_map(Pattern::literal)
-            .map(Into::into)
+            .flat_map(Pattern::names)
+            .filter(|name| !name.ends_with('*'))
             .collect(),
         refresh: raw.topics.refresh.0,
         forward: raw.forward,

@@ -193,9 +193,23 @@ impl Flow {
     /// its ACLs, its end. It does unless a flow back among `flows` copies the one into the other and has the authority.
     #[must_use]
     pub fn rules(&self, flows: &[Self], source: &str, target: &str) -> bool {
-        let is_back = |back: &&Self| back.source == self.target && back.target == self.source;
         let copies_back = |back: &Self| back.router.route(target).is_ok_and(|name| *name == *source);
-        self.authority == self.source || !flows.iter().find(is_back).is_some_and(copies_back)
+        self.authority == self.source || !self.back(flows).is_some_and(copies_back)
+    }
+
+    /// The same of names that may end with `*`, for all that begin so: whether it decides about any of them.
+    #[must_use]
+    pub fn may_rule(&self, flows: &[Self], source: &str, target: &str) -> bool {
+        if !source.ends_with('*') {
+            return self.rules(flows, source, target);
+        }
+        let copies_all_back = |back: &Self| back.router.mirrors(&self.router);
+        self.authority == self.source || !self.back(flows).is_some_and(copies_all_back)
+    }
+
+    fn back<'a>(&self, flows: &'a [Self]) -> Option<&'a Self> {
+        let mut flows = flows.iter();
+        flows.find(|back| back.source == self.target && back.target == self.source)
     }
 }
 
