@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use secrecy::SecretString;
 
 use crate::privilege::Arn;
 
@@ -184,9 +185,9 @@ pub struct Acls {
 /// `kuroshio status`.
 #[derive(Debug, Args)]
 pub struct StatusOf {
-    /// Where the instance serves HTTP.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceAt,
     /// Show it anew every second until interrupted.
     #[arg(long)]
     pub watch: bool,
@@ -207,9 +208,23 @@ pub struct Resume {
     /// Only this partition of it.
     #[arg(long, value_name = "P", requires = "topic", value_parser = clap::value_parser!(i32).range(0..))]
     pub partition: Option<i32>,
-    /// Where an instance that runs the flow serves HTTP; its configuration must have `http.admin: true`.
+    /// An instance that runs the flow; its configuration must have `http.admin: true`.
+    #[command(flatten)]
+    pub instance: InstanceAt,
+}
+
+/// A running instance.
+#[derive(Debug, Args)]
+pub struct InstanceAt {
+    /// Where the instance serves HTTP.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// Its `http.token`. Arguments can be seen by others on the machine: better in the environment.
+    #[arg(long, value_name = "TOKEN", env = "KUROSHIO_TOKEN", hide_env_values = true)]
+    pub token: Option<SecretString>,
+    /// PEM file with the roots to trust for https, instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `kuroshio translate`.

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
 use kuroshio::cli::{
-    Acls, Between, Check, Cli, Command, ConfigCommand, Demo, Exit, IamPolicy, Output, Plan, Privileged,
-    Resume, Run, StatusOf,
+    Acls, Between, Check, Cli, Command, ConfigCommand, Demo, Exit, IamPolicy, InstanceAt, Output, Plan,
+    Privileged, Resume, Run, StatusOf,
 };
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
@@ -266,8 +266,12 @@ fn name(environment: &mut Environment, instance: &str) {
     name.or_insert_with(|| instance.to_owned());
 }
 
+fn instance(at: &InstanceAt) -> Result<show::Instance, show::ShowError> {
+    show::Instance::new(&at.url, at.token.clone(), at.ca_file.as_deref())
+}
+
 fn status(command: &StatusOf) -> anyhow::Result<Exit> {
-    let instance = show::Instance::new(&command.url);
+    let instance = instance(&command.instance)?;
     if command.watch {
         return instance.watch(command.output, say).map(|()| Exit::Done);
     }
@@ -280,7 +284,7 @@ fn status(command: &StatusOf) -> anyhow::Result<Exit> {
 }
 
 fn resumed(command: &Resume) -> anyhow::Result<Exit> {
-    let instance = show::Instance::new(&command.url);
+    let instance = instance(&command.instance)?;
     say(&instance.resume(&command.flow, command.topic.as_deref(), command.partition)?)?;
     Ok(Exit::Done)
 }

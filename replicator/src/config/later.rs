@@ -39,19 +39,6 @@ const SETTINGS: &[Later] = &[Later {
     off: Off::ZeroBytes,
 }];
 
-const ROOT: &[Later] = &[
-    Later {
-        path: &["http", "tls"],
-        feature: "TLS of the HTTP server",
-        off: Off::Absent,
-    },
-    Later {
-        path: &["http", "token"],
-        feature: "authentication of the HTTP server",
-        off: Off::Absent,
-    },
-];
-
 /// Reports every key in the walked tree that asks for a feature of a later version.
 pub(crate) fn refuse(root: &Value, mistakes: &mut Mistakes) {
     for (alias, cluster) in root
@@ -74,7 +61,6 @@ pub(crate) fn refuse(root: &Value, mistakes: &mut Mistakes) {
     {
         refuse_in(flow, &item("flows", index), SETTINGS, mistakes);
     }
-    refuse_in(root, "", ROOT, mistakes);
 }
 
 fn refuse_in(section: &Value, path: &str, later: &[Later], mistakes: &mut Mistakes) {

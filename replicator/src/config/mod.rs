@@ -17,11 +17,12 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kuroshio_core::routes::Router;
+use secrecy::SecretString;
 
 pub use endpoint::Endpoint;
 pub use layers::Environment;
@@ -42,6 +43,10 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Whether it takes commands.
     pub http_admin: bool,
+    /// Its TLS; `None`: plaintext.
+    pub http_tls: Option<HttpTls>,
+    /// What its callers must show.
+    pub http_token: Option<SecretString>,
     /// This process among those of its flows.
     pub instance: Arc<str>,
     /// How long a stop may wait for records in flight.
@@ -52,6 +57,15 @@ pub struct Config {
     pub otlp: Option<Endpoint>,
     /// Bytes of record data in flight in this process.
     pub memory: u64,
+}
+
+/// TLS of the HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTls {
+    /// PEM file with its certificate, and those between that and a root.
+    pub cert_file: PathBuf,
+    /// PEM file with the key.
+    pub key_file: PathBuf,
 }
 
 /// A cluster.
