@@ -208,8 +208,8 @@ async fn an_address_in_use_is_named() {
     );
 }
 
-#[tokio::test]
-async fn the_token_is_needed_for_all_that_tells_and_not_for_probes() {
+/// Shows a broker's name in why its region is not healthy, to those who have the token.
+fn guarded() -> Shown {
     let status = Status {
         clusters: vec![ClusterStatus {
             alias: "tw".into(),
@@ -217,14 +217,22 @@ async fn the_token_is_needed_for_all_that_tells_and_not_for_probes() {
             error: Some("b-1.secret:9092 is gone".into()),
             ..Default::default()
         }],
+        instance: "pod-0".into(),
         ..Default::default()
     };
+    Shown {
+        token: Some("s3cret".into()),
+        ..shown(Arc::new(Health::default()), status)
+    }
+}
+
+#[tokio::test]
+async fn the_token_is_needed_for_all_that_tells_and_not_for_probes() {
     let (line, mut asked) = mpsc::channel::<Asked>(1);
     let taken = tokio::spawn(async move { asked.recv().await.unwrap().answer.send(Ok(TAKEN)) });
     let shown = Shown {
-        token: Some("s3cret".into()),
         commands: Some(Arc::new([("tw-jp".into(), line)].into())),
-        ..shown(Arc::new(Health::default()), status)
+        ..guarded()
     };
     let (address, stop, server) = served(shown).await;
     let token = "Authorization: Bearer s3cret\r\n";
@@ -445,60 +453,75 @@ fn signed() -> (String, String, String) {
     (root, certificate, key.serialize_pem())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_are_renewed_and_callers_of_our_own_know_whom_to_trust() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str| folder.path().join(name);
-    let files = HttpTls {
-        cert_file: file("cert.pem"),
-        key_file: file("key.pem"),
-    };
-    let put = |name: &str, text: &str| std::fs::write(file(name), text).unwrap();
-    let address = ([127, 0, 0, 1], 0).into();
-    let refused = async || {
-        bind(address, Some(files.clone()))
-            .await
-            .err()
-            .unwrap()
-            .to_string()
-    };
+/// Files of a server in a folder of their own.
+struct Files {
+    folder: tempfile::TempDir,
+    tls: HttpTls,
+}
+
+impl Files {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = HttpTls {
+            cert_file: folder.path().join("cert.pem"),
+            key_file: folder.path().join("key.pem"),
+        };
+        Self { folder, tls }
+    }
+
+    fn put(&self, name: &str, text: &str) -> std::path::PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    async fn bind(&self) -> io::Result<Door> {
+        bind(([127, 0, 0, 1], 0).into(), Some(self.tls.clone())).await
+    }
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named_at_the_start() {
+    let files = Files::new();
+    let refused = async || files.bind().await.err().unwrap().to_string();
+    let ((_, certificate, key), (_, _, other_key)) = (signed(), signed());
+    let why = refused().await;
     assert!(
-        refused().await.starts_with("http.tls.cert_file: "),
-        "{}",
-        refused().await
+        why.starts_with("http.tls.cert_file: ") && why.contains("cannot be read"),
+        "{why}"
     );
-    let ((first, certificate, key), (second, other, other_key)) = (signed(), signed());
-    put("cert.pem", "nothing");
-    put("key.pem", &key);
+    files.put("cert.pem", "nothing");
+    let why = refused().await;
+    assert!(
+        why.starts_with("http.tls.key_file: ") && why.contains("cannot be read"),
+        "{why}"
+    );
+    files.put("key.pem", &other_key);
     assert!(
         refused().await.contains("there is no certificate in"),
         "{}",
         refused().await
     );
-    put("cert.pem", &other);
+    files.put("cert.pem", &certificate);
     assert!(
         refused().await.contains("do not go together"),
         "{}",
         refused().await
     );
+    files.put("key.pem", &key);
+    assert!(files.bind().await.is_ok());
+}
 
-    put("cert.pem", &certificate);
-    put("first.pem", &first);
-    put("second.pem", &second);
-    let door = bind(address, Some(files.clone())).await.unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_renewed_and_callers_of_our_own_know_whom_to_trust() {
+    let files = Files::new();
+    let ((first, certificate, key), (second, other, other_key)) = (signed(), signed());
+    files.put("cert.pem", &certificate);
+    files.put("key.pem", &key);
+    let (first, second) = (files.put("first.pem", &first), files.put("second.pem", &second));
+    let door = files.bind().await.unwrap();
     let (at, stop) = (door.address().unwrap(), CancellationToken::new());
-    let shown = Shown {
-        token: Some("s3cret".into()),
-        ..shown(
-            Arc::new(Health::default()),
-            Status {
-                instance: "pod-0".into(),
-                ..Status::default()
-            },
-        )
-    };
-    let server = tokio::spawn(serve(door, shown, stop.clone()));
-    let (first, second) = (file("first.pem"), file("second.pem"));
+    let server = tokio::spawn(serve(door, guarded(), stop.clone()));
     let status = async |token: Option<&str>, root: &std::path::Path| {
         let (token, root) = (token.map(Into::into), root.to_owned());
         let ask = move || {
@@ -525,9 +548,9 @@ async fn certificates_are_renewed_and_callers_of_our_own_know_whom_to_trust() {
     assert!(!answer(at, "/livez").await.contains("HTTP/1.1"));
 
     // Half of the files are there: the old ones hold.
-    put("cert.pem", &other);
+    files.put("cert.pem", &other);
     assert!(status(Some("s3cret"), &first).await.is_ok());
-    put("key.pem", &other_key);
+    files.put("key.pem", &other_key);
     assert!(status(Some("s3cret"), &second).await.is_ok());
     assert!(status(Some("s3cret"), &first).await.is_err());
     stop.cancel();
