@@ -225,7 +225,7 @@ fn statements(grants: &[Grant], arn: &Arn) -> Vec<Statement> {
 /// What is to be done with the policies before they can be used; a line each.
 ///
 /// # Errors
-/// None: every policy is JSON.
+/// A policy that cannot be written as JSON, which would be a bug.
 pub fn remarks(
     config: &Config,
     policies: &BTreeMap<String, Policy>,
