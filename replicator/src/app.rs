@@ -100,7 +100,7 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     let clusters = clusters(&job);
     let board = |flow| Arc::new(FlowBoard::new(head(flow)));
     let boards: Vec<Arc<FlowBoard>> = job.flows.iter().map(board).collect();
-    let listener = http::bind(job.config.http_listen).await?;
+    let door = http::bind(job.config.http_listen, job.config.http_tls.clone()).await?;
 
     let mut services = JoinSet::new();
     let clients = clients(&job, &clusters, &mut services);
@@ -120,9 +120,13 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
         status: status(&job, &boards, &checked),
         clusters: Arc::new(move || checked.iter().map(cluster_status).collect()),
         commands: job.config.http_admin.then_some(Arc::new(commands)),
+        token: job.config.http_token.clone(),
     };
-    let server = http::serve(listener, shown, http_stop.clone());
-    services.spawn(async move { server.await.map_err(AppError::from) });
+    let server = http::serve(door, shown, http_stop.clone());
+    services.spawn(async move {
+        server.await;
+        Ok(())
+    });
 
     let mut flows = JoinSet::new();
     let running = job.flows.len();

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use kuroshio_core::secret::Secret;
+
+use crate::privilege::Arn;
 
 /// Copies Kafka topics between clusters, in both directions at once, exactly once, without loops.
 #[derive(Debug, Parser)]
@@ -27,6 +30,10 @@ pub enum Command {
     Check(Check),
     /// Show what a start would do, and change nothing.
     Plan(Plan),
+    /// Print the least that the configuration must be allowed as IAM policies of MSK, a JSON document for each cluster.
+    IamPolicy(IamPolicy),
+    /// Print the least that the configuration must be allowed as `kafka-acls` commands, for each cluster.
+    Acls(Acls),
     /// Show the flows of a running instance: lag, rates, quarantined partitions, health.
     Status(StatusOf),
     /// Have quarantined partitions tried at once: target topics that were deleted are made again, lost records are counted and left.
@@ -125,12 +132,62 @@ pub struct Plan {
     pub detailed_exitcode: bool,
 }
 
+/// What the commands that print privileges have in common. They connect to nothing.
+#[derive(Debug, Args)]
+pub struct Privileged {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Only for the flows whose target is this cluster; wins over `region` in the file.
+    #[arg(long, value_name = "ALIAS")]
+    pub region: Option<String>,
+    /// Only for this flow; may be repeated.
+    #[arg(long = "flow", value_name = "FLOW")]
+    pub flows: Vec<String>,
+    /// Only on this cluster.
+    #[arg(long, value_name = "ALIAS")]
+    pub cluster: Option<String>,
+    /// How to print it; policies are JSON in any case.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `kuroshio iam-policy`.
+#[derive(Debug, Args)]
+pub struct IamPolicy {
+    /// For what.
+    #[command(flatten)]
+    pub of: Privileged,
+    /// The ARN of a cluster, such as `jp=arn:aws:kafka:ap-northeast-1:123456789012:cluster/orders/0a1b-2`; may be repeated.
+    #[arg(long = "cluster-arn", value_name = "ALIAS=ARN", value_parser = cluster_arn)]
+    pub arns: Vec<(String, Arn)>,
+}
+
+fn cluster_arn(text: &str) -> Result<(String, Arn), String> {
+    let (alias, arn) = text.split_once('=').ok_or("write ALIAS=ARN")?;
+    Ok((alias.to_owned(), arn.parse()?))
+}
+
+/// `kuroshio acls`.
+#[derive(Debug, Args)]
+pub struct Acls {
+    /// For what.
+    #[command(flatten)]
+    pub of: Privileged,
+    /// To whom it is granted.
+    #[arg(long, value_name = "PRINCIPAL", default_value = "User:kuroshio")]
+    pub principal: String,
+    /// The tool's own client configuration, which is passed on to it.
+    #[arg(long, value_name = "FILE")]
+    pub command_config: Option<String>,
+}
+
 /// `kuroshio status`.
 #[derive(Debug, Args)]
 pub struct StatusOf {
-    /// Where the instance serves HTTP.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceAt,
     /// Show it anew every second until interrupted.
     #[arg(long)]
     pub watch: bool,
@@ -151,9 +208,23 @@ pub struct Resume {
     /// Only this partition of it.
     #[arg(long, value_name = "P", requires = "topic", value_parser = clap::value_parser!(i32).range(0..))]
     pub partition: Option<i32>,
-    /// Where an instance that runs the flow serves HTTP; its configuration must have `http.admin: true`.
+    /// An instance that runs the flow; its configuration must have `http.admin: true`.
+    #[command(flatten)]
+    pub instance: InstanceAt,
+}
+
+/// A running instance.
+#[derive(Debug, Args)]
+pub struct InstanceAt {
+    /// Where the instance serves HTTP.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// Its `http.token`. Arguments can be seen by others on the machine: better in the environment.
+    #[arg(long, value_name = "TOKEN", env = "KUROSHIO_TOKEN", hide_env_values = true)]
+    pub token: Option<Secret>,
+    /// PEM file with the roots to trust for https, instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `kuroshio translate`.

@@ -1,37 +1,34 @@
 //! The HTTP server: the page, metrics, probes, status, and, where `http.admin` allows them, commands.
 
 mod commands;
+mod connections;
+mod documents;
+mod tls;
+mod token;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use kuroshio_core::secret::Secret;
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Sleep, sleep};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::HttpTls;
 use crate::control::Asked;
 use crate::metrics::Metrics;
 use crate::page;
 use crate::status::{ClusterStatus, Health, Status};
-
-/// Connections at a time; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 64;
-/// A connection that waits for a request this long after it was accepted is closed: slow or silent callers
-/// cannot hold places for ever, and callers that keep connections open begin a new one.
-const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+use connections::TIMES;
 
 /// Draws up a part of `/status`.
 pub type Draw<T> = Arc<dyn Fn() -> T + Send + Sync>;
@@ -49,47 +46,66 @@ pub struct Shown {
     pub clusters: Draw<Vec<ClusterStatus>>,
     /// Where commands go, by flow; `None`: they are not taken (`http.admin`).
     pub commands: Option<Arc<BTreeMap<Arc<str>, mpsc::Sender<Asked>>>>,
+    /// What callers must show (`http.token`), but for probes and health checks, which cannot.
+    pub token: Option<Secret>,
 }
 
-/// Takes the address.
+/// Where callers come in.
+pub struct Door {
+    listener: TcpListener,
+    identity: Option<tls::Identity>,
+}
+
+impl Door {
+    /// The address, with the port that was given where none was asked for.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// Takes the address, and reads who answers there.
 ///
 /// # Errors
-/// It is in use or not ours; the text names it.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// It is in use or not ours, or the files cannot be used; the text names it.
+pub async fn bind(address: SocketAddr, tls: Option<HttpTls>) -> io::Result<Door> {
     let explain = |error: io::Error| {
         io::Error::new(
             error.kind(),
             format!("http.listen: cannot listen on {address}: {error}"),
         )
     };
-    TcpListener::bind(address).await.map_err(explain)
+    Ok(Door {
+        identity: tls.map(tls::Identity::new).transpose()?,
+        listener: TcpListener::bind(address).await.map_err(explain)?,
+    })
 }
 
 /// Serves until `stop`, then answers the requests that have begun.
-///
-/// # Errors
-/// The listener failed.
-pub async fn serve(listener: TcpListener, shown: Shown, stop: CancellationToken) -> io::Result<()> {
-    let listener = Limited {
-        listener,
-        places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-    };
-    axum::serve(listener, router(shown))
-        .with_graceful_shutdown(async move { stop.cancelled().await })
-        .await
+pub async fn serve(door: Door, shown: Shown, stop: CancellationToken) {
+    connections::serve(door.listener, door.identity, router(shown), TIMES, stop).await;
 }
 
 fn router(shown: Shown) -> Router {
-    Router::new()
+    let places = Arc::new(Semaphore::new(documents::DOCUMENTS_MAX));
+    let documents = Router::new()
         .route("/metrics", get(metrics))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
         .route("/status", get(status))
-        .route("/health/region/{alias}", get(region))
-        .route("/flows/{flow}/resume", post(commands::resume))
         .route("/", get(show))
+        .route_layer(from_fn_with_state(places, documents::hold));
+    let closed = documents
+        .route("/flows/{flow}/resume", post(commands::resume))
         .route("/page.css", get(async || asset("text/css", page::STYLE)))
         .route("/page.js", get(async || asset("text/javascript", page::SCRIPT)))
+        .route_layer(from_fn_with_state(shown.clone(), token::ask));
+    // The kubelet and Route 53 have no token to show.
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/health/region/{alias}", get(region))
+        .merge(closed)
         .with_state(shown)
 }
 
@@ -139,8 +155,13 @@ async fn status(State(shown): State<Shown>, Query(wanted): Query<Wanted>) -> Jso
     Json(status)
 }
 
-/// 200 while the region is healthy, 503 if not or not known yet, 404 for an alias of no cluster here.
-async fn region(State(shown): State<Shown>, Path(alias): Path<String>) -> (StatusCode, String) {
+/// 200 while the region is healthy, 503 if not or not known yet, 404 for an alias of no cluster here. Why it is not names brokers, which is
+/// for those who may see them.
+async fn region(
+    State(shown): State<Shown>,
+    Path(alias): Path<String>,
+    headers: HeaderMap,
+) -> (StatusCode, String) {
     let clusters = (shown.clusters)();
     let Some(cluster) = clusters.iter().find(|cluster| cluster.alias == alias) else {
         return (
@@ -150,6 +171,9 @@ async fn region(State(shown): State<Shown>, Path(alias): Path<String>) -> (Statu
     };
     match cluster.healthy {
         Some(true) => (StatusCode::OK, "healthy\n".to_owned()),
+        Some(false) if !shown.is_open_to(&headers) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "not healthy\n".to_owned())
+        }
         Some(false) => {
             let why = cluster
                 .error
@@ -188,78 +212,6 @@ async fn show(State(shown): State<Shown>, Query(part): Query<Part>) -> Response 
 
 fn asset(kind: &'static str, text: &'static str) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
-}
-
-/// Accepts a limited number of connections of limited life; axum's own listener limits neither.
-struct Limited {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl axum::serve::Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed; were it, connections would go unlimited rather than unanswered.
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = axum::serve::Listener::accept(&mut self.listener).await;
-        (
-            Connection {
-                stream,
-                end: Box::pin(sleep(CONNECTION_LIFE)),
-                _place: place,
-            },
-            address,
-        )
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that ends when it waits for bytes after its time.
-struct Connection {
-    stream: TcpStream,
-    end: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            return Poll::Ready(read);
-        }
-        self.end
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, bytes) {
-            return Poll::Ready(written);
-        }
-        self.end
-            .as_mut()
-            .poll(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod metrics;
 mod own_topic;
 pub mod page;
 pub mod plan;
+pub mod privilege;
 pub mod pump;
 pub mod regions;
 pub mod sampler;

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
 use kuroshio::cli::{
-    Between, Check, Cli, Command, ConfigCommand, Demo, Exit, Output, Plan, Resume, Run, StatusOf,
+    Acls, Between, Check, Cli, Command, ConfigCommand, Demo, Exit, IamPolicy, InstanceAt, Output, Plan,
+    Privileged, Resume, Run, StatusOf,
 };
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
 use kuroshio::plan::{self, PlanError};
 use kuroshio::traces::{Traces, TracesError};
-use kuroshio::{check, demo, import, logs, show, takeover};
+use kuroshio::{check, demo, import, logs, privilege, show, takeover};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// For Rust and, by the feature `override`, for librdkafka's malloc too (DESIGN D5).
@@ -41,6 +42,8 @@ fn main() -> ExitCode {
         Command::Demo(command) => demo(&command, &environment),
         Command::Check(command) => checked(&command, &environment),
         Command::Plan(command) => planned(&command, &environment),
+        Command::IamPolicy(command) => iam_policy(command, environment),
+        Command::Acls(command) => acls(command, environment),
         Command::Status(command) => status(&command),
         Command::Resume(command) => resumed(&command),
         Command::Translate(command) => {
@@ -216,8 +219,61 @@ fn planned(command: &Plan, environment: &Environment) -> anyhow::Result<Exit> {
     })
 }
 
+fn iam_policy(command: IamPolicy, environment: Environment) -> anyhow::Result<Exit> {
+    let (config, privileges) = privileges(&command.of, environment)?;
+    let arns = command.arns.into_iter().collect();
+    let policies = privilege::policies(&config, &privileges, &arns)?;
+    remark(&privilege::remarks(&config, &policies, &arns)?, &privileges)?;
+    // One that was asked for is what AWS takes.
+    let only = command.of.cluster.as_ref().and_then(|alias| policies.get(alias));
+    say(&only.map_or_else(|| json(&policies), json)?)?;
+    Ok(Exit::Done)
+}
+
+fn acls(command: Acls, environment: Environment) -> anyhow::Result<Exit> {
+    let (config, privileges) = privileges(&command.of, environment)?;
+    remark(&[], &privileges)?;
+    let granting = privilege::Granting {
+        principal: command.principal,
+        command_config: command.command_config,
+    };
+    say(&match command.of.output {
+        Output::Json => json(&privilege::acls(&privileges, &granting.principal))?,
+        Output::Text => privilege::commands(&config, &privileges, &granting),
+    })?;
+    Ok(Exit::Done)
+}
+
+fn privileges(
+    asked: &Privileged,
+    mut environment: Environment,
+) -> Result<(Config, privilege::Privileges), Mistakes> {
+    name(&mut environment, "privileges");
+    let config = config::load(&asked.config, &environment)?;
+    let flows = config.selected_flows(asked.region.as_deref(), &asked.flows)?;
+    let privileges = privilege::on(privilege::privileges(&config, &flows), asked.cluster.as_deref())?;
+    Ok((config, privileges))
+}
+
+/// What somebody should know, beside what may be piped to elsewhere.
+fn remark(remarks: &[String], privileges: &privilege::Privileges) -> std::io::Result<()> {
+    let wide = privilege::wide(privileges);
+    let mut remarks = remarks.iter().chain(&wide);
+    remarks.try_for_each(|remark| writeln!(stderr(), "# {remark}"))
+}
+
+/// Nothing is run by this name: shells do not tell the host's to what they start.
+fn name(environment: &mut Environment, instance: &str) {
+    let name = environment.entry("HOSTNAME".to_owned());
+    name.or_insert_with(|| instance.to_owned());
+}
+
+fn instance(at: &InstanceAt) -> Result<show::Instance, show::ShowError> {
+    show::Instance::new(&at.url, at.token.clone(), at.ca_file.as_deref())
+}
+
 fn status(command: &StatusOf) -> anyhow::Result<Exit> {
-    let instance = show::Instance::new(&command.url);
+    let instance = instance(&command.instance)?;
     if command.watch {
         return instance.watch(command.output, say).map(|()| Exit::Done);
     }
@@ -230,7 +286,7 @@ fn status(command: &StatusOf) -> anyhow::Result<Exit> {
 }
 
 fn resumed(command: &Resume) -> anyhow::Result<Exit> {
-    let instance = show::Instance::new(&command.url);
+    let instance = instance(&command.instance)?;
     say(&instance.resume(&command.flow, command.topic.as_deref(), command.partition)?)?;
     Ok(Exit::Done)
 }
@@ -288,10 +344,7 @@ fn imported(
     };
     let mut out = imported.config;
     if resume {
-        // Nothing is run by this name.
-        environment
-            .entry("HOSTNAME".to_owned())
-            .or_insert_with(|| "import".to_owned());
+        name(&mut environment, "import");
         let config = config::parse(&out, &environment)?;
         start_logs(&config, &environment)?;
         let runtime = tokio::runtime::Builder::new_current_thread()

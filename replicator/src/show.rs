@@ -1,10 +1,16 @@
 //! `kuroshio status`: what a running instance says about itself, as tables; once, or anew every second.
 
 use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use console::Term;
+use kuroshio_core::secret::Secret;
+use ureq::http::StatusCode;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Body, RequestBuilder};
 
 use crate::cli::Output;
 use crate::figures::{grouped, moment, seconds};
@@ -16,8 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_secs(1);
 /// Partitions, groups and errors shown of each flow: those worst off, the newest.
 const ROWS: usize = 10;
+/// Longest reason taken, in bytes.
+const SAID: u64 = 4 << 10;
 /// Longest document taken: ten thousand partitions are two MiB.
 const LONGEST: u64 = 64 << 20;
+
+type Answer = http::Response<Body>;
 
 /// Why an instance could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +48,9 @@ pub enum ShowError {
         /// Its words.
         why: String,
     },
+    /// Whom to trust is not known.
+    #[error("{0}")]
+    Roots(String),
     /// Another program's answer.
     #[error("{url}: this is not the status of Kuroshio: {why}")]
     NotOurs {
@@ -53,19 +66,31 @@ pub enum ShowError {
 pub struct Instance {
     agent: ureq::Agent,
     url: String,
+    token: Option<Secret>,
 }
 
 impl Instance {
-    /// The instance that serves HTTP at `url`.
-    #[must_use]
-    pub fn new(url: &str) -> Self {
-        let config = ureq::Agent::config_builder()
+    /// The instance that serves HTTP at `url`. For https the roots of `ca_file` are trusted, or the system's.
+    ///
+    /// # Errors
+    /// [`ShowError::Roots`].
+    pub fn new(url: &str, token: Option<Secret>, ca_file: Option<&Path>) -> Result<Self, ShowError> {
+        let mut config = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE))
-            .build();
-        Self {
-            agent: config.into(),
-            url: url.trim_end_matches('/').to_owned(),
+            .http_status_as_error(false)
+            // A token goes to whom it is for.
+            .max_redirects(0);
+        if url.starts_with("https:") {
+            let tls = TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .root_certs(RootCerts::Specific(Arc::new(roots(ca_file)?)));
+            config = config.tls_config(tls.build());
         }
+        Ok(Self {
+            agent: config.build().into(),
+            url: url.trim_end_matches('/').to_owned(),
+            token,
+        })
     }
 
     /// Its whole status.
@@ -90,31 +115,15 @@ impl Instance {
         let partition = partition.map(|partition| partition.to_string());
         let about = [("topic", topic), ("partition", partition.as_deref())];
         let about = about.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        let call = self.agent.post(&url).query_pairs(about);
-        let call = call.config().http_status_as_error(false).build();
-        let unreachable = |why| ShowError::Unreachable {
-            url: url.clone(),
-            why: Box::new(why),
-        };
-        let mut answer = call.send_empty().map_err(unreachable)?;
-        let said = answer.body_mut().read_to_string().map_err(unreachable)?;
-        if answer.status().is_success() {
-            return Ok(said);
-        }
-        let why = format!("{}: {}", answer.status(), said.trim_end());
-        Err(ShowError::Refused { url, why })
+        let call = self.shown(self.agent.post(&url).query_pairs(about));
+        let unreachable = |why| unreachable(&url, why);
+        let mut answer = accepted(&url, call.send_empty().map_err(unreachable)?)?;
+        answer.body_mut().read_to_string().map_err(unreachable)
     }
 
     fn get(&self, url: String) -> Result<Status, ShowError> {
-        let answer = match self.agent.get(&url).call() {
-            Ok(answer) => answer,
-            Err(why) => {
-                return Err(ShowError::Unreachable {
-                    url,
-                    why: Box::new(why),
-                });
-            }
-        };
+        let call = self.shown(self.agent.get(&url));
+        let answer = accepted(&url, call.call().map_err(|why| unreachable(&url, why))?)?;
         let mut text = String::new();
         let read = answer
             .into_body()
@@ -125,6 +134,14 @@ impl Instance {
             .map_err(|error| error.to_string())
             .and_then(|_| serde_json::from_str(&text).map_err(|error| error.to_string()));
         status.map_err(|why| ShowError::NotOurs { url, why })
+    }
+
+    /// The request with the token, if there is one.
+    fn shown<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {}", token.reveal())),
+            None => request,
+        }
     }
 
     /// Shows it anew every second until the process is interrupted; an instance that is away may come back.
@@ -154,6 +171,63 @@ impl Instance {
             std::thread::sleep(EVERY);
         }
     }
+}
+
+fn unreachable(url: &str, why: ureq::Error) -> ShowError {
+    ShowError::Unreachable {
+        url: url.to_owned(),
+        why: Box::new(why),
+    }
+}
+
+/// The answer, if it is one to what was asked.
+fn accepted(url: &str, mut answer: Answer) -> Result<Answer, ShowError> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let mut why = status.to_string();
+    // What cannot be read adds nothing to the code.
+    if let Ok(said) = answer.body_mut().with_config().limit(SAID).read_to_string()
+        && !said.is_empty()
+    {
+        why += &format!(": {}", said.trim_end());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        why += " (give it with the environment variable KUROSHIO_TOKEN, or --token)";
+    }
+    Err(ShowError::Refused {
+        url: url.to_owned(),
+        why,
+    })
+}
+
+fn roots(ca_file: Option<&Path>) -> Result<Vec<Certificate<'static>>, ShowError> {
+    let Some(file) = ca_file else {
+        let found = rustls_native_certs::load_native_certs().certs;
+        if found.is_empty() {
+            let why = "the system has no roots to trust; install its ca-certificates, or give --ca-file";
+            return Err(ShowError::Roots(why.to_owned()));
+        }
+        return Ok(found
+            .iter()
+            .map(|root| Certificate::from_der(root).to_owned())
+            .collect());
+    };
+    let bad = |why: String| ShowError::Roots(format!("--ca-file {}: {why}", file.display()));
+    let pem = std::fs::read(file).map_err(|error| bad(error.to_string()))?;
+    let roots: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(root)) => Some(Ok(root)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(error.to_string()))?;
+    if roots.is_empty() {
+        return Err(bad("there is no certificate in it".to_owned()));
+    }
+    Ok(roots)
 }
 
 /// The status as tables.
@@ -330,7 +404,8 @@ tw-jp: last errors
 
     #[test]
     fn who_is_not_there_is_named() {
-        let error = Instance::new("http://127.0.0.1:1/")
+        let error = Instance::new("http://127.0.0.1:1/", None, None)
+            .unwrap()
             .status()
             .unwrap_err()
             .to_string();

@@ -1,4 +1,5 @@
-//! `kuroshio check` on brokers that authorise: what it asks for is enough for a run, and what is taken away is what it names.
+//! `kuroshio acls` and `kuroshio check` on brokers that authorise: what the one prints is enough for a run, and what is taken away of it the
+//! other names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,29 +18,30 @@ const HERE: [&str; 2] = ["127.0.0.1", "0:0:0:0:0:0:0:1"];
 
 /// Permissions as ACLs, for those who do not come from within: adds or removes these, such as `READ on topic orders`.
 async fn set(kafka: &Cluster, verb: &str, permissions: &[&str]) -> Result<()> {
-    // The tool takes a second or two to start, and several operations on one thing.
-    let mut things: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    // The tool takes a second or two to start, and one operation on several things.
+    let mut alike: BTreeMap<(&str, &str, bool), Vec<&str>> = BTreeMap::new();
     for permission in permissions {
         let (operation, thing) = permission.split_once(" on ").context("no permission")?;
         let (kind, name) = match thing {
             "the cluster" => ("cluster", ""),
             thing => thing.rsplit_once(' ').context("no name")?,
         };
+        let names = alike.entry((operation, kind, name.ends_with('*')));
+        names.or_default().push(name.trim_end_matches('*'));
+    }
+    for ((operation, kind, prefixed), names) in alike {
         // It writes `DescribeConfigs`.
         let words = operation
             .split('_')
             .map(|word| word[..1].to_owned() + &word[1..].to_lowercase());
-        things.entry((kind, name)).or_default().push(words.collect());
-    }
-    for ((kind, name), operations) in things {
-        let option = format!("--{}", kind.replace(' ', "-"));
+        let (operation, option): (String, _) = (words.collect(), format!("--{}", kind.replace(' ', "-")));
         let mut args = vec![verb, "--force", "--allow-principal", "User:ANONYMOUS"];
-        args.extend(operations.iter().flat_map(|operation| ["--operation", operation]));
-        args.push(&option);
-        if kind != "cluster" {
-            args.push(name.trim_end_matches('*'));
+        args.extend(["--operation", &operation]);
+        for name in names {
+            args.push(&option);
+            args.extend((kind != "cluster").then_some(name));
         }
-        if name.ends_with('*') {
+        if prefixed {
             args.extend(["--resource-pattern-type", "prefixed"]);
         }
         kafka.tool(TOOL, &args).await?;
@@ -97,18 +99,126 @@ async fn until_missing(config: &Value, expected: &[(&str, &str)]) -> Result<Valu
     .await
 }
 
+/// `kuroshio acls --output json`: by cluster, what is granted, such as `READ on topic orders`.
+async fn printed_acls(config: &Value) -> Result<BTreeMap<String, Vec<String>>> {
+    let args = ["acls", "--config", "{config}", "--output", "json"];
+    let ended = command(&args, Some(config), WAIT).await?;
+    let printed: Value = serde_json::from_str(&ended.stdout).with_context(|| format!("{ended:?}"))?;
+    let mut granted: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (alias, acls) in printed.as_object().context("no clusters")? {
+        for acl in acls.as_array().context("no ACLs")? {
+            let text = |key: &str| acl[key].as_str().unwrap_or_default();
+            let star = if text("pattern_type") == "PREFIXED" {
+                "*"
+            } else {
+                ""
+            };
+            let thing = match text("resource_type") {
+                "CLUSTER" => "the cluster".to_owned(),
+                kind => format!("{} {}{star}", kind.to_lowercase().replace('_', " "), text("name")),
+            };
+            for operation in acl["operations"].as_array().context("no operations")? {
+                let acl = format!("{} on {thing}", operation.as_str().unwrap_or_default());
+                granted.entry(alias.clone()).or_default().push(acl);
+            }
+        }
+    }
+    Ok(granted)
+}
+
+/// `kuroshio acls`, as it is printed.
+async fn printed_commands(config: &Value) -> Result<String> {
+    let args = ["acls", "--config", "{config}", "--principal", "User:ANONYMOUS"];
+    let ended = command(&args, Some(config), WAIT).await?;
+    ensure!(ended.code == Some(0), "{ended:?}");
+    Ok(ended.stdout)
+}
+
+/// Runs the commands that are printed for this cluster; only its address is another one within the container.
+async fn grant(kafka: &Cluster, printed: &str) -> Result<()> {
+    let heading = format!("# cluster {}", kafka.alias());
+    let of_cluster = printed.lines().skip_while(|line| **line != *heading).skip(1);
+    for line in of_cluster.take_while(|line| !line.starts_with('#')) {
+        let begins = format!("kafka-acls --bootstrap-server {} ", kafka.bootstrap());
+        let args = line.strip_prefix(&begins).with_context(|| line.to_owned())?;
+        let args: Vec<&str> = args.split(' ').collect();
+        kafka.tool(TOOL, &args).await?;
+    }
+    Ok(())
+}
+
+/// Takes these away from the cluster, an operation on a kind of things at a time, and gives them back.
+async fn each_is_missed(kafka: &Cluster, config: &Value, granted: &[String]) -> Result<()> {
+    let alias = kafka.alias();
+    let mut alike: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    // That one is there, which the file does not tell.
+    for acl in granted.iter().filter(|acl| *acl != "CREATE on topic perm.orders") {
+        let (operation, thing) = acl.split_once(" on ").context("no permission")?;
+        let kind = thing.split_once(' ').context("no kind")?.0;
+        alike.entry((operation, kind)).or_default().push(acl);
+    }
+    for ((operation, _), taken) in alike {
+        set(kafka, "--remove", &taken).await?;
+        // What it implied is missing too.
+        let part = match operation {
+            "READ" | "WRITE" | "DELETE" | "ALTER" => "DESCRIBE",
+            "ALTER_CONFIGS" => "DESCRIBE_CONFIGS",
+            _ => operation,
+        };
+        let parts = taken.iter().map(|acl| acl.replacen(operation, part, 1));
+        // Who may write to no topic at all may not do so idempotently either (KIP-679).
+        let parts: Vec<String> = parts
+            .chain(["IDEMPOTENT_WRITE on the cluster".to_owned()])
+            .collect();
+        until(WAIT, &format!("check to miss {taken:?} on {alias}"), || async {
+            let (missing, report, code) = check(config).await.map_err(|why| format!("{why:#}"))?;
+            let here: BTreeSet<&str> = missing
+                .iter()
+                .filter(|(cluster, _)| cluster == alias)
+                .map(|(_, acl)| acl.as_str())
+                .collect();
+            let all = taken.iter().all(|acl| here.contains(acl));
+            let is_one = |acl: &str| taken.contains(&acl) || parts.iter().any(|part| part == acl);
+            if all && here.iter().all(|acl| is_one(acl)) && code == Some(2) && names_all(&report, alias) {
+                Ok(())
+            } else {
+                Err(format!("{code:?} {missing:?} {report:#}"))
+            }
+        })
+        .await?;
+        set(kafka, "--add", &taken).await?;
+    }
+    Ok(())
+}
+
+/// Whether whatever of this cluster does not hold names the ACL and the action of IAM.
+fn names_all(report: &Value, alias: &str) -> bool {
+    let findings = report["findings"].as_array().into_iter().flatten();
+    let mut failed =
+        findings.filter(|finding| finding["ok"] == false && finding["missing"]["cluster"] == alias);
+    failed.all(|finding| {
+        let said = finding["detail"].as_str().unwrap_or_default();
+        let text = |key: &str| finding["missing"][key].as_str().unwrap_or("absent");
+        let named = format!("{} (cluster {alias}) is not allowed", text("acl"));
+        said.starts_with(&named) && said.ends_with(text("iam"))
+    })
+}
+
 fn config(tw: &Cluster, jp: &Cluster) -> Value {
     json!({
         "clusters": clusters(&[tw, jp]),
         "flows": [
-            { "name": "perm", "source": "tw", "target": "jp" },
-            { "name": "back", "source": "jp", "target": "tw", "delivery": "at_least_once", "positions_on_source": false },
+            { "name": "perm", "source": "tw", "target": "jp", "topics": { "include": ["perm[.](orders|made)"] } },
+            {
+                "name": "back", "source": "jp", "target": "tw", "topics": { "include": ["perm[.](orders|back)"] },
+                "delivery": "at_least_once", "positions_on_source": false,
+            },
         ],
         "defaults": {
-            "topics": { "include": ["perm[.]orders", "perm[.]made"], "refresh": "200ms" },
+            "topics": { "refresh": "200ms" },
             "configs": { "interval": "1s" },
             "acls": { "sync": true, "interval": "1s" },
-            "groups": { "interval": "200ms" },
+            "groups": { "include": ["perm-app"], "interval": "200ms" },
             "heartbeats": { "enabled": true },
         },
         "instance": "perm",
@@ -117,12 +227,20 @@ fn config(tw: &Cluster, jp: &Cluster) -> Value {
 }
 
 async fn prepare(tw: &Cluster, jp: &Cluster) -> Result<()> {
-    for topic in ["perm.orders", "perm.made"] {
-        tw.create_topic(topic, 1, &[("retention.ms", "11111111")]).await?;
-        write(tw, (topic, 0), (b"k", Some(b"v")), OwnedHeaders::new()).await?;
+    for (kafka, topic) in [
+        (tw, "perm.orders"),
+        (tw, "perm.made"),
+        (jp, "perm.orders"),
+        (jp, "perm.back"),
+    ] {
+        let configs: &[(&str, &str)] = if kafka.alias() == "tw" {
+            &[("retention.ms", "11111111")]
+        } else {
+            &[]
+        };
+        kafka.create_topic(topic, 1, configs).await?;
+        write(kafka, (topic, 0), (b"k", Some(b"v")), OwnedHeaders::new()).await?;
     }
-    jp.create_topic("perm.orders", 1, &[]).await?;
-    write(jp, ("perm.orders", 0), (b"k", Some(b"v")), OwnedHeaders::new()).await?;
     let offset = GroupOffset {
         offset: 1,
         leader_epoch: None,
@@ -136,7 +254,7 @@ async fn prepare(tw: &Cluster, jp: &Cluster) -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_check_asks_for_is_enough_and_what_is_taken_away_is_named() -> Result<()> {
+async fn the_acls_that_are_printed_are_enough_and_each_is_needed() -> Result<()> {
     let spec = |alias| Spec::new(alias).with_acls();
     let (tw, jp) = tokio::try_join!(Cluster::start(spec("tw")), Cluster::start(spec("jp")))?;
     let config = config(&tw, &jp);
@@ -156,92 +274,17 @@ async fn what_check_asks_for_is_enough_and_what_is_taken_away_is_named() -> Resu
     ];
     tw.tool(TOOL, &[&audit[..], &["--topic", "perm.orders"]].concat())
         .await?;
-    // What the operator knows and nobody can see: the group. All else is what check asks for.
-    set(&tw, "--add", &["DESCRIBE on group perm-app"]).await?;
-    let mut granted = 0;
-    for round in 0.. {
-        let (missing, report, code) = check(&config).await?;
-        if missing.is_empty() {
-            ensure!(code == Some(0), "{report:#}");
-            break;
-        }
-        ensure!(round < 6, "not content after {granted} ACLs: {missing:?}");
-        granted += missing.len();
-        let of = |kafka: &Cluster| -> Vec<&str> {
-            let of_cluster = missing.iter().filter(|(cluster, _)| cluster == kafka.alias());
-            of_cluster.map(|(_, acl)| acl.as_str()).collect()
-        };
-        let (of_tw, of_jp) = (of(&tw), of(&jp));
-        tokio::try_join!(set(&tw, "--add", &of_tw), set(&jp, "--add", &of_jp))?;
-        // Those are no longer missing a moment later.
-        until(WAIT, "what was granted to be allowed", || async {
-            let (now, ..) = check(&config).await.map_err(|why| format!("{why:#}"))?;
-            let left: Vec<_> = now.iter().filter(|one| missing.contains(one)).collect();
-            if left.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{left:?}"))
-            }
-        })
-        .await?;
-    }
+    // What is printed from the file alone is enough.
+    let (granted, printed) = tokio::try_join!(printed_acls(&config), printed_commands(&config))?;
+    let of = |kafka: &Cluster| granted.get(kafka.alias()).context("no ACLs for a cluster");
+    tokio::try_join!(grant(&tw, &printed), grant(&jp, &printed))?;
+    until_missing(&config, &[]).await?;
 
-    // One of each kind is taken away.
-    let cases = [
-        (
-            &tw,
-            "READ on topic perm.orders",
-            "kafka-cluster:ReadData on topic/perm.orders",
-        ),
-        (
-            &jp,
-            "WRITE on topic perm.orders",
-            "kafka-cluster:WriteData on topic/perm.orders",
-        ),
-        (
-            &jp,
-            "CREATE on topic perm.made",
-            "kafka-cluster:CreateTopic on topic/perm.made",
-        ),
-        (
-            &jp,
-            "READ on group kuroshio.perm",
-            "kafka-cluster:AlterGroup on group/kuroshio.perm",
-        ),
-        (
-            &jp,
-            "WRITE on transactional id kuroshio.perm.*",
-            "kafka-cluster:AlterTransactionalId on transactional-id/kuroshio.perm.*",
-        ),
-        (
-            &tw,
-            "DESCRIBE_CONFIGS on topic perm.orders",
-            "kafka-cluster:DescribeTopicDynamicConfiguration on topic/perm.orders",
-        ),
-    ];
-    let mut before: Option<(&Cluster, &str)> = None;
-    for (kafka, acl, iam) in cases {
-        let give_back = async {
-            match before {
-                Some((kafka, acl)) => set(kafka, "--add", &[acl]).await,
-                None => Ok(()),
-            }
-        };
-        let taken = [acl];
-        tokio::try_join!(give_back, set(kafka, "--remove", &taken))?;
-        before = Some((kafka, acl));
-        let report = until_missing(&config, &[(kafka.alias(), acl)]).await?;
-        let findings = report["findings"].as_array().context("no findings")?;
-        let failed: Vec<&Value> = findings.iter().filter(|finding| finding["ok"] == false).collect();
-        let named = format!("{acl} (cluster {}) is not allowed", kafka.alias());
-        for finding in failed {
-            let said = finding["detail"].as_str().unwrap_or_default();
-            ensure!(said.starts_with(&named) && said.ends_with(iam), "{said}");
-        }
-    }
-    if let Some((kafka, acl)) = before {
-        set(kafka, "--add", &[acl]).await?;
-    }
+    // And all of it is needed: each is missed by its name, and nothing else that is not a part of it.
+    tokio::try_join!(
+        each_is_missed(&tw, &config, of(&tw)?),
+        each_is_missed(&jp, &config, of(&jp)?)
+    )?;
     until_missing(&config, &[]).await?;
 
     // And a run with these does all that it has to.
@@ -252,6 +295,7 @@ async fn what_check_asks_for_is_enough_and_what_is_taken_away_is_named() -> Resu
             (&jp, "perm.orders", 2),
             (&jp, "perm.made", 1),
             (&tw, "perm.orders", 2),
+            (&tw, "perm.back", 1),
         ] {
             let what = format!("{records} records of {topic} on {}", kafka.alias());
             until(WAIT, &what, || async {

@@ -29,6 +29,7 @@ mod fidelity;
 mod groups;
 mod growth;
 mod harness;
+mod http;
 mod kills;
 mod loss;
 mod many;

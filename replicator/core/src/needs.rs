@@ -1,13 +1,17 @@
 //! What a flow must be allowed to do on its clusters, and no more. The order of the list is that in which a run comes to it. Which request needs
 //! what: Kafka's `KafkaApis`, `ControllerApis`; how IAM calls it: "Semantics of IAM authorization policy actions and resources" of Amazon MSK.
 
+mod grants;
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
-use crate::acls::{Operation, PatternType};
+use crate::acls::Operation;
 use crate::routes::is_reserved;
 use crate::types::group_of;
+
+pub use grants::{Grant, acls, grants};
 
 /// An end of the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,9 +42,7 @@ pub struct Need {
     pub side: Side,
     /// On what.
     pub kind: Kind,
-    /// What the names are.
-    pub pattern: PatternType,
-    /// Its names; one, empty, for [`Kind::Cluster`].
+    /// Their names; one, empty, for [`Kind::Cluster`]. With `*` at the end: all that begin so.
     pub names: BTreeSet<Arc<str>>,
     /// What.
     pub operations: Vec<Operation>,
@@ -53,9 +55,7 @@ pub struct Need {
 pub struct Permission<'a> {
     /// On what.
     pub kind: Kind,
-    /// What the name is.
-    pub pattern: PatternType,
-    /// Its name.
+    /// Its name; with `*` at the end: all that begin so.
     pub name: &'a str,
     /// What.
     pub operation: Operation,
@@ -72,7 +72,7 @@ pub struct Own {
     pub missing: bool,
 }
 
-/// All that the list depends on. Where topics or groups are not known, `*` stands for all of them.
+/// All that the list depends on. Where topics or groups are not known, `*` stands for all of them, `a*` for all that begin so.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// The flow.
@@ -134,14 +134,9 @@ impl List {
         if names.is_empty() {
             return;
         }
-        let pattern = match kind {
-            Kind::TransactionalId => PatternType::Prefixed,
-            Kind::Cluster | Kind::Topic | Kind::Group => PatternType::Literal,
-        };
         self.0.push(Need {
             side,
             kind,
-            pattern,
             names,
             operations: operations.to_vec(),
             why,
@@ -315,9 +310,9 @@ fn on_target(facts: &Facts, list: &mut List) {
     list.both(Side::Target, facts);
 }
 
-/// How the transactional ids of a flow's pumps begin.
+/// The transactional ids of a flow's pumps.
 fn transactional_ids(flow: &str) -> Arc<str> {
-    format!("{}.", group_of(flow)).into()
+    format!("{}.*", group_of(flow)).into()
 }
 
 impl Need {
@@ -325,71 +320,9 @@ impl Need {
     pub fn permissions(&self, operation: Operation) -> impl Iterator<Item = Permission<'_>> {
         self.names.iter().map(move |name| Permission {
             kind: self.kind,
-            pattern: self.pattern,
             name,
             operation,
         })
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cluster => "cluster",
-            Self::Topic => "topic",
-            Self::Group => "group",
-            Self::TransactionalId => "transactional id",
-        })
-    }
-}
-
-impl fmt::Display for Permission<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            Kind::Cluster => write!(f, "{} on the cluster", self.operation),
-            kind => write!(f, "{} on {kind} {}{}", self.operation, self.name, self.star()),
-        }
-    }
-}
-
-impl Permission<'_> {
-    fn star(&self) -> &'static str {
-        match self.pattern {
-            PatternType::Literal => "",
-            PatternType::Prefixed => "*",
-        }
-    }
-
-    /// What IAM calls it on MSK: `kafka-cluster:WriteData on topic/orders`. `None`: there is no such action.
-    #[must_use]
-    pub fn iam(&self) -> Option<String> {
-        use Operation as O;
-        let action = match (self.kind, self.operation) {
-            (Kind::Cluster, O::DESCRIBE) => "DescribeCluster",
-            (Kind::Cluster, O::ALTER) => "AlterCluster",
-            (Kind::Cluster, O::IDEMPOTENT_WRITE) => "WriteDataIdempotently",
-            (Kind::Topic, O::DESCRIBE) => "DescribeTopic",
-            (Kind::Topic, O::READ) => "ReadData",
-            (Kind::Topic, O::WRITE) => "WriteData",
-            (Kind::Topic, O::CREATE) => "CreateTopic",
-            (Kind::Topic, O::DELETE) => "DeleteTopic",
-            (Kind::Topic, O::ALTER) => "AlterTopic",
-            (Kind::Topic, O::DESCRIBE_CONFIGS) => "DescribeTopicDynamicConfiguration",
-            (Kind::Topic, O::ALTER_CONFIGS) => "AlterTopicDynamicConfiguration",
-            (Kind::Group, O::DESCRIBE) => "DescribeGroup",
-            (Kind::Group, O::READ) => "AlterGroup",
-            (Kind::TransactionalId, O::DESCRIBE) => "DescribeTransactionalId",
-            (Kind::TransactionalId, O::WRITE) => "AlterTransactionalId",
-            _ => return None,
-        };
-        let (name, star) = (self.name, self.star());
-        let resource = match self.kind {
-            Kind::Cluster => "the cluster".to_owned(),
-            Kind::Topic => format!("topic/{name}{star}"),
-            Kind::Group => format!("group/{name}{star}"),
-            Kind::TransactionalId => format!("transactional-id/{name}{star}"),
-        };
-        Some(format!("kafka-cluster:{action} on {resource}"))
     }
 }
 

@@ -4,6 +4,7 @@
 mod fingerprint;
 mod given;
 mod names;
+mod reach;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,6 +15,7 @@ use regex::Regex;
 use given::Given;
 pub use names::{BadName, Owner, is_reserved};
 use names::{MM2_HEARTBEATS, bad_name, in_names, owner};
+pub use reach::names_of;
 
 /// The topic on the source into which Kuroshio writes its heartbeats.
 pub const HEARTBEATS: &str = "kuroshio.heartbeats";

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use kuroshio_core::acls::Operation;
 use kuroshio_core::needs::{Facts, Kind, Need, Permission, Side, needs};
 use kuroshio_core::routes::is_reserved;
-use kuroshio_wire::{Cluster, Error, KafkaCode, NewTopic, Operations, Topics};
+use kuroshio_wire::{Cluster, Error, GroupListing, KafkaCode, NewTopic, Operations, Topics};
 
 use super::Report;
-use crate::config::{Compression, Delivery, Flow, OnTopicDelete, Partitions};
+use crate::config::{Flow, Pattern};
 use crate::figures::many;
 use crate::groups::follows;
+use crate::privilege;
 use crate::survey::Survey;
 use crate::topics::kept;
 
@@ -82,36 +83,20 @@ impl Trial<'_> {
         routes.extend(survey.coming.clone());
         routes.extend(self.unseen(survey).await?);
         let missing = routes.values().filter(|target| survey.is_missing(target));
-        let groups = self.source.list_groups().await?;
-        let into = |alias: &Arc<str>| {
-            let others = self.flows.iter().filter(|other| other.target == *alias);
-            let others = others.filter(|other| other.name != flow.name);
-            others
-                .map(|other| Arc::clone(&other.name))
-                .collect::<BTreeSet<_>>()
-        };
+        let listed = self.source.list_groups().await?;
+        let mut groups: BTreeSet<Arc<str>> = listed
+            .iter()
+            .filter(|group| follows(flow, group))
+            .map(|group| Arc::clone(&group.group))
+            .collect();
+        groups.extend(spelled_groups(flow, &listed));
         Ok(Facts {
-            flow: Arc::clone(&flow.name),
             missing: missing.cloned().collect(),
             ruled: survey.ruled(flow, self.flows).into_values().collect(),
             routes,
             own: survey.own.clone(),
-            groups: groups
-                .iter()
-                .filter(|group| follows(flow, group))
-                .map(|group| Arc::clone(&group.group))
-                .collect(),
-            others: [into(&flow.source), into(&flow.target)],
-            exactly_once: flow.delivery == Delivery::ExactlyOnce,
-            partitions: flow.partitions == Partitions::Sync,
-            configs: flow.configs.sync,
-            compression: flow.compression == Compression::Source,
-            acls: flow.acls.is_some(),
-            sync: flow.groups.sync,
-            checkpoints: flow.mm2.checkpoints,
-            positions_on_source: flow.positions_on_source,
-            deletes: flow.on_topic_delete == OnTopicDelete::Delete,
-            admin: self.admin,
+            groups,
+            ..privilege::settings(flow, self.flows, self.admin)
         })
     }
 
@@ -193,7 +178,7 @@ impl Trial<'_> {
                 Kind::Cluster => told.cluster.is_some_and(|told| told.allow(operation)),
                 Kind::TransactionalId => {
                     // Ids of pumps end with a number.
-                    let id = format!("{}check", permission.name);
+                    let id = format!("{}check", permission.name.trim_end_matches('*'));
                     let cluster = self.on(need.side);
                     is_allowed(match operation {
                         Operation::WRITE => cluster.may_write_transactions(&id).await,
@@ -287,6 +272,16 @@ impl Trial<'_> {
         }
         Ok(())
     }
+}
+
+/// Groups that the configuration spells out and that are not seen: a list of all groups does not show those that may not be described.
+fn spelled_groups(flow: &Flow, listed: &[GroupListing]) -> BTreeSet<Arc<str>> {
+    let listed: BTreeSet<&str> = listed.iter().map(|group| &*group.group).collect();
+    let included = flow.groups.include.iter();
+    let named = included.flat_map(Pattern::names);
+    named
+        .filter(|group| !group.ends_with('*') && flow.groups.selects(group) && !listed.contains(&**group))
+        .collect()
 }
 
 /// Whether it is allowed. Of what may not be described is not told what else may be done, and who may read, write or alter may describe.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kuroshio_core::secret::Secret;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde_json::{Map, Value};
@@ -15,8 +16,8 @@ use super::settings::RawSettings;
 use super::values::{Alias, Pattern};
 use super::words::{Forward, Naming};
 use super::{
-    Acls, Cluster, Config, Flow, Groups, Log, Mm2Compat, TopicConfigs, cross, later, paths, schema, security,
-    walk,
+    Acls, Cluster, Config, Flow, Groups, HttpTls, Log, Mm2Compat, TopicConfigs, cross, later, paths, schema,
+    security, walk,
 };
 
 /// The configuration that the tree holds; `None` (or more mistakes than before): it is not valid.
@@ -70,6 +71,7 @@ pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
     }
     cross::settle_authority(&mut placed, &defaults, mistakes);
     paths::refuse_double_paths(&placed, &defaults, mistakes);
+    let http_token = raw.http.token.and_then(|token| http_token(token, mistakes));
     mistakes.once();
     Some(Config {
         region: raw.region.map(|alias| alias.0),
@@ -77,6 +79,11 @@ pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
         flows: placed.into_iter().map(|placed| placed.flow).collect(),
         http_listen: raw.http.listen.0,
         http_admin: raw.http.admin,
+        http_tls: raw.http.tls.map(|tls| HttpTls {
+            cert_file: tls.cert_file.into(),
+            key_file: tls.key_file.into(),
+        }),
+        http_token,
         instance: raw.instance?.0,
         shutdown_grace: raw.shutdown_grace.0,
         log: Log {
@@ -86,6 +93,16 @@ pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
         otlp: raw.otlp.endpoint,
         memory: raw.defaults.memory.0,
     })
+}
+
+/// What can be sent in a header, and is something.
+fn http_token(token: String, mistakes: &mut Mistakes) -> Option<Secret> {
+    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+        let why = "is not made of one or more visible ASCII characters; `openssl rand -hex 32` makes one";
+        mistakes.add("http.token", why);
+        return None;
+    }
+    Some(token.into())
 }
 
 /// Reads a walked tree; the walker has reported and dropped whatever does not fit the type.
@@ -307,8 +324,8 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
             .topics
             .include
             .iter()
-            .filter_map(Pattern::literal)
-            .map(Into::into)
+            .flat_map(Pattern::names)
+            .filter(|name| !name.ends_with('*'))
             .collect(),
         refresh: raw.topics.refresh.0,
         forward: raw.forward,

@@ -5,77 +5,31 @@ use serde_json::Value;
 use super::mistakes::{Mistakes, below, item};
 use super::values::Size;
 
-/// A key, the value that asks for nothing, and what to do instead of asking.
-struct Later {
-    path: &'static [&'static str],
-    feature: &'static str,
-    off: Off,
-}
-
-/// When a key asks for nothing.
-enum Off {
-    /// Only where it is absent.
-    Absent,
-    /// Where it is zero bytes.
-    ZeroBytes,
-}
-
-const SETTINGS: &[Later] = &[Later {
-    path: &["throttle", "bytes_per_second"],
-    feature: "throttling",
-    off: Off::ZeroBytes,
-}];
-
-const ROOT: &[Later] = &[
-    Later {
-        path: &["http", "tls"],
-        feature: "TLS of the HTTP server",
-        off: Off::Absent,
-    },
-    Later {
-        path: &["http", "token"],
-        feature: "authentication of the HTTP server",
-        off: Off::Absent,
-    },
-];
-
 /// Reports every key in the walked tree that asks for a feature of a later version.
 pub(crate) fn refuse(root: &Value, mistakes: &mut Mistakes) {
     if let Some(defaults) = root.get("defaults") {
-        refuse_in(defaults, "defaults", SETTINGS, mistakes);
+        refuse_throttle(defaults, "defaults", mistakes);
     }
-    for (index, flow) in root
-        .get("flows")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .enumerate()
-    {
-        refuse_in(flow, &item("flows", index), SETTINGS, mistakes);
+    let flows = root.get("flows").and_then(Value::as_array);
+    for (index, flow) in flows.into_iter().flatten().enumerate() {
+        refuse_throttle(flow, &item("flows", index), mistakes);
     }
-    refuse_in(root, "", ROOT, mistakes);
 }
 
-fn refuse_in(section: &Value, path: &str, later: &[Later], mistakes: &mut Mistakes) {
-    for key in later {
-        let value = key.path.iter().try_fold(section, |section, key| section.get(key));
-        let (asks, right) = match (&key.off, value) {
-            (_, None | Some(Value::Null)) => continue,
-            (Off::Absent, Some(_)) => (true, "remove the key".to_owned()),
-            (Off::ZeroBytes, Some(value)) => {
-                let bytes = value.as_str().and_then(|text| text.parse::<Size>().ok());
-                (bytes != Some(Size(0)), "remove the key or set it to 0".to_owned())
-            }
-        };
-        if asks {
-            let path = key
-                .path
-                .iter()
-                .fold(path.to_owned(), |path, key| below(&path, key));
-            mistakes.add(
-                path,
-                format!("{} is not available in this version; {right}", key.feature),
-            );
-        }
+/// Zero bytes ask for nothing.
+fn refuse_throttle(section: &Value, path: &str, mistakes: &mut Mistakes) {
+    let throttle = section
+        .get("throttle")
+        .and_then(|throttle| throttle.get("bytes_per_second"));
+    let Some(value) = throttle.filter(|value| !value.is_null()) else {
+        return;
+    };
+    let bytes = value.as_str().and_then(|text| text.parse::<Size>().ok());
+    if bytes != Some(Size(0)) {
+        let path = below(&below(path, "throttle"), "bytes_per_second");
+        mistakes.add(
+            path,
+            "throttling is not available in this version; remove the key or set it to 0",
+        );
     }
 }

@@ -44,6 +44,10 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Whether it takes commands.
     pub http_admin: bool,
+    /// Its TLS; `None`: plaintext.
+    pub http_tls: Option<HttpTls>,
+    /// What its callers must show.
+    pub http_token: Option<Secret>,
     /// This process among those of its flows.
     pub instance: Arc<str>,
     /// How long a stop may wait for records in flight.
@@ -54,6 +58,15 @@ pub struct Config {
     pub otlp: Option<Endpoint>,
     /// Bytes of record data in flight in this process.
     pub memory: u64,
+}
+
+/// TLS of the HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTls {
+    /// PEM file with its certificate, and those between that and a root.
+    pub cert_file: PathBuf,
+    /// PEM file with the key.
+    pub key_file: PathBuf,
 }
 
 /// A cluster.
@@ -250,9 +263,23 @@ impl Flow {
     /// its ACLs, its end. It does unless a flow back among `flows` copies the one into the other and has the authority.
     #[must_use]
     pub fn rules(&self, flows: &[Self], source: &str, target: &str) -> bool {
-        let is_back = |back: &&Self| back.source == self.target && back.target == self.source;
         let copies_back = |back: &Self| back.router.route(target).is_ok_and(|name| *name == *source);
-        self.authority == self.source || !flows.iter().find(is_back).is_some_and(copies_back)
+        self.authority == self.source || !self.back(flows).is_some_and(copies_back)
+    }
+
+    /// The same of names that may end with `*`, for all that begin so: whether it decides about any of them.
+    #[must_use]
+    pub fn may_rule(&self, flows: &[Self], source: &str, target: &str) -> bool {
+        if !source.ends_with('*') {
+            return self.rules(flows, source, target);
+        }
+        let copies_all_back = |back: &Self| back.router.mirrors(&self.router);
+        self.authority == self.source || !self.back(flows).is_some_and(copies_all_back)
+    }
+
+    fn back<'a>(&self, flows: &'a [Self]) -> Option<&'a Self> {
+        let mut flows = flows.iter();
+        flows.find(|back| back.source == self.target && back.target == self.source)
     }
 }
 

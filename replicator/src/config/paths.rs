@@ -110,7 +110,9 @@ impl<'a> Search<'a> {
 
 /// What of `travellers` a flow lets pass, under the names that it gives them.
 fn through(travellers: &Travellers, placed: &Placed) -> Travellers {
-    let included: Option<BTreeSet<String>> = placed.include.iter().map(Pattern::literal).collect();
+    let names = placed.include.iter().flat_map(Pattern::names);
+    let named = names.map(|name| (!name.ends_with('*')).then(|| name.to_string()));
+    let included: Option<BTreeSet<String>> = named.collect();
     let routes = &placed.routes;
     let renamed = |name: &str| match (routes.rename.get(name), &routes.naming) {
         (Some(name), _) => name.clone(),

@@ -205,7 +205,7 @@ pub(crate) struct RawHttp {
     pub admin: bool,
     /// TLS of the server.
     pub tls: Option<RawHttpTls>,
-    /// Bearer token that callers must show.
+    /// Bearer token that callers must show, but for probes and health checks.
     pub token: Option<String>,
 }
 
@@ -224,9 +224,9 @@ impl Default for RawHttp {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawHttpTls {
-    /// PEM file with the certificate.
+    /// PEM file with the server's certificate, and those between it and a root.
     pub cert_file: String,
-    /// PEM file with the key.
+    /// PEM file with its key.
     pub key_file: String,
 }
 

@@ -4,12 +4,14 @@
 //! every leaf where it stands, so that a mistake is reported with its key path.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kuroshio_core::routes::names_of;
 use regex::Regex;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -153,17 +155,11 @@ impl Pattern {
         self.regex.is_match(name)
     }
 
-    /// The only name that can match, where the expression is plain text (`orders`, `a[.]b`, `a\.b`).
-    pub(crate) fn literal(&self) -> Option<String> {
-        let plain = self.text.replace("[.]", "\u{0}").replace("\\.", "\u{0}");
-        let special = |c: char| regex_syntax_characters().contains(c);
-        (!plain.contains(special)).then(|| plain.replace('\u{0}', "."))
+    /// The names that can match: as they are, or with `*` at the end for all that begin so. Never too few.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<Arc<str>> {
+        names_of(&self.text)
     }
-}
-
-/// The characters that mean something in a regular expression.
-fn regex_syntax_characters() -> &'static str {
-    r".^$*+?()[]{}|\"
 }
 
 impl PartialEq for Pattern {
@@ -371,23 +367,6 @@ mod tests {
         assert!(pattern.matches("a") && pattern.matches("b"));
         assert!(!pattern.matches("ab") && !pattern.matches("xb"));
         assert!("a)|(b".parse::<Pattern>().is_err());
-    }
-
-    #[test]
-    fn literals_are_recognised() {
-        for (text, literal) in [
-            ("orders", Some("orders")),
-            ("a[.]b", Some("a.b")),
-            (r"a\.b-c_1", Some("a.b-c_1")),
-            ("a.b", None),
-            ("a|b", None),
-        ] {
-            assert_eq!(
-                text.parse::<Pattern>().unwrap().literal().as_deref(),
-                literal,
-                "{text}"
-            );
-        }
     }
 
     #[test]

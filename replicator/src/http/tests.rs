@@ -1,4 +1,6 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::control::Taken;
@@ -11,7 +13,15 @@ fn shown(health: Arc<Health>, status: Status) -> Shown {
         status: Arc::new(move || status.clone()),
         clusters: Arc::new(move || clusters.clone()),
         commands: None,
+        token: None,
     }
+}
+
+/// A server of its own: where it is, how it stops, when it has.
+async fn served(shown: Shown) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+    let door = bind(([127, 0, 0, 1], 0).into(), None).await.unwrap();
+    let (address, stop) = (door.address().unwrap(), CancellationToken::new());
+    (address, stop.clone(), tokio::spawn(serve(door, shown, stop)))
 }
 
 const TAKEN: Taken = Taken { here: 3, noted: true };
@@ -37,10 +47,7 @@ async fn the_server_shows_what_it_is_given_and_stops() {
         instance: "pod-0".into(),
         ..Status::default()
     };
-    let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, shown(health, status), stop.clone()));
+    let (address, stop, server) = served(shown(health, status)).await;
 
     assert!(answer(address, "/livez").await.starts_with("HTTP/1.1 200"));
     let unready = answer(address, "/readyz").await;
@@ -69,7 +76,7 @@ async fn the_server_shows_what_it_is_given_and_stops() {
     assert!(answer(address, "/nothing").await.starts_with("HTTP/1.1 404"));
 
     stop.cancel();
-    server.await.unwrap().unwrap();
+    server.await.unwrap();
 }
 
 #[tokio::test]
@@ -100,10 +107,7 @@ async fn status_and_health_are_told_as_they_are() {
         ..Status::default()
     };
     let shown = shown(Arc::new(Health::default()), status);
-    let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let server = tokio::spawn(serve(listener, shown, stop.clone()));
+    let (address, stop, server) = served(shown).await;
     for (alias, code, words) in [
         ("tw", 200, "healthy"),
         ("jp", 503, "no answer"),
@@ -124,7 +128,7 @@ async fn status_and_health_are_told_as_they_are() {
     assert!(top.contains(r#""partitions":3"#), "{top}");
     assert!(answer(address, "/status?top=x").await.starts_with("HTTP/1.1 400"));
     stop.cancel();
-    server.await.unwrap().unwrap();
+    server.await.unwrap();
 }
 
 #[tokio::test]
@@ -146,9 +150,7 @@ async fn commands_are_taken_where_they_are_allowed_and_from_no_web_page() {
             commands,
             ..shown(Arc::new(Health::default()), Status::default())
         };
-        let listener = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        (address, stop.clone(), tokio::spawn(serve(listener, shown, stop)))
+        served(shown).await
     };
     let (open, stop, server) = serve_with(Some(Arc::new([("tw-jp".into(), line)].into()))).await;
     let (closed, stop_too, server_too) = serve_with(None).await;
@@ -183,7 +185,7 @@ async fn commands_are_taken_where_they_are_allowed_and_from_no_web_page() {
     assert!(read.starts_with("HTTP/1.1 405 "), "{read}");
     for (stop, server) in [(stop, server), (stop_too, server_too)] {
         stop.cancel();
-        server.await.unwrap().unwrap();
+        server.await.unwrap();
     }
     let scopes: Vec<_> = taken
         .await
@@ -197,11 +199,360 @@ async fn commands_are_taken_where_they_are_allowed_and_from_no_web_page() {
 
 #[tokio::test]
 async fn an_address_in_use_is_named() {
-    let first = bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let address = first.local_addr().unwrap();
-    let error = bind(address).await.unwrap_err().to_string();
+    let first = bind(([127, 0, 0, 1], 0).into(), None).await.unwrap();
+    let address = first.address().unwrap();
+    let error = bind(address, None).await.err().unwrap().to_string();
     assert!(
         error.starts_with(&format!("http.listen: cannot listen on {address}:")),
         "{error}"
     );
+}
+
+/// Shows a broker's name in why its region is not healthy, to those who have the token.
+fn guarded() -> Shown {
+    let status = Status {
+        clusters: vec![ClusterStatus {
+            alias: "tw".into(),
+            healthy: Some(false),
+            error: Some("b-1.secret:9092 is gone".into()),
+            ..Default::default()
+        }],
+        instance: "pod-0".into(),
+        ..Default::default()
+    };
+    Shown {
+        token: Some("s3cret".into()),
+        ..shown(Arc::new(Health::default()), status)
+    }
+}
+
+#[tokio::test]
+async fn the_token_is_needed_for_all_that_tells_and_not_for_probes() {
+    let (line, mut asked) = mpsc::channel::<Asked>(1);
+    let taken = tokio::spawn(async move { asked.recv().await.unwrap().answer.send(Ok(TAKEN)) });
+    let shown = Shown {
+        commands: Some(Arc::new([("tw-jp".into(), line)].into())),
+        ..guarded()
+    };
+    let (address, stop, server) = served(shown).await;
+    let token = "Authorization: Bearer s3cret\r\n";
+    for wrong in [
+        "",
+        "Authorization: Bearer s3cre\r\n",
+        "Authorization: Basic OnMzY3Jl\r\n",
+    ] {
+        for what in [
+            "GET /",
+            "GET /metrics",
+            "GET /status",
+            "GET /page.css",
+            "GET /page.js",
+            "POST /flows/tw-jp/resume",
+            "POST /flows/none/resume",
+        ] {
+            let answer = ask(address, what, wrong).await;
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{what}: {answer}");
+            assert!(
+                answer.contains("www-authenticate: Bearer\r\n"),
+                "{what}: {answer}"
+            );
+            assert!(
+                !answer.contains("s3cret") && !answer.contains("tw"),
+                "{what}: {answer}"
+            );
+        }
+        for (what, code) in [
+            ("GET /livez", 200),
+            ("GET /readyz", 200),
+            ("GET /health/region/tw", 503),
+        ] {
+            let answer = ask(address, what, wrong).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {code} ")),
+                "{what}: {answer}"
+            );
+            assert!(!answer.contains("b-1.secret"), "{answer}");
+        }
+    }
+    for what in [
+        "GET /",
+        "GET /metrics",
+        "GET /status",
+        "GET /page.js",
+        "POST /flows/tw-jp/resume",
+    ] {
+        let answer = ask(address, what, token).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && !answer.contains("s3cret"),
+            "{what}: {answer}"
+        );
+    }
+    assert!(
+        ask(address, "GET /health/region/tw", token)
+            .await
+            .contains("b-1.secret")
+    );
+    taken.await.unwrap().unwrap();
+    stop.cancel();
+    server.await.unwrap();
+}
+
+/// What has been answered when the server closes the connection.
+async fn to_the_end(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    // It may be cut off.
+    drop(stream.read_to_end(&mut answer).await);
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn heads_have_a_limit_and_bodies_are_not_read() {
+    let (address, stop, server) = served(shown(Arc::new(Health::default()), Status::default())).await;
+    let long = format!("X: {}\r\n", "x".repeat(15 << 10));
+    assert!(
+        ask(address, "GET /livez", &long)
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    let too_long = format!("X: {}\r\n", "x".repeat(17 << 10));
+    assert!(
+        ask(address, "GET /livez", &too_long)
+            .await
+            .starts_with("HTTP/1.1 431 ")
+    );
+    let too_many = "X: x\r\n".repeat(200);
+    assert!(
+        ask(address, "GET /livez", &too_many)
+            .await
+            .starts_with("HTTP/1.1 431 ")
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = "POST /flows/tw-jp/resume HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // A gigabyte is promised; the server answers and hangs up before a hundredth of it has come.
+    let mut sent = 0;
+    while sent < 10 << 20 && stream.write_all(&[0; 1 << 10]).await.is_ok() {
+        sent += 1 << 10;
+    }
+    assert!(sent < 10 << 20, "{sent} bytes were taken");
+    stop.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_a_byte_at_a_time_is_cut_off() {
+    let (address, stop, server) = served(shown(Arc::new(Health::default()), Status::default())).await;
+    let began = tokio::time::Instant::now();
+    let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
+    let drip = tokio::spawn(async move {
+        for byte in "GET /livez HTTP/1.1\r\nX: "
+            .bytes()
+            .chain(std::iter::repeat(b'x'))
+        {
+            if writer.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    drop(reader.read_to_end(&mut answer).await);
+    let took = began.elapsed();
+    assert!(took >= TIMES.head && took < 2 * TIMES.head, "{took:?}");
+    assert!(!String::from_utf8(answer).unwrap().contains("200"));
+    drip.await.unwrap();
+    stop.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_silent_give_their_places_up() {
+    // Nobody is sent away for the time that it takes.
+    let hour = std::time::Duration::from_secs(3_600);
+    let times = connections::Times {
+        head: hour,
+        life: hour,
+    };
+    let door = bind(([127, 0, 0, 1], 0).into(), None).await.unwrap();
+    let (address, stop) = (door.address().unwrap(), CancellationToken::new());
+    let router = router(shown(Arc::new(Health::default()), Status::default()));
+    let server = tokio::spawn(connections::serve(
+        door.listener,
+        None,
+        router,
+        times,
+        stop.clone(),
+    ));
+    let mut silent = Vec::new();
+    for number in 0..4 * connections::CONNECTIONS_MAX {
+        silent.push(TcpStream::connect(address).await.unwrap());
+        if number % 50 == 0 {
+            assert!(
+                answer(address, "/livez").await.starts_with("HTTP/1.1 200 "),
+                "{number}"
+            );
+        }
+    }
+    assert!(answer(address, "/livez").await.starts_with("HTTP/1.1 200 "));
+    // All but the newest were told to go.
+    let gone = silent.len() - connections::CONNECTIONS_MAX;
+    for stream in silent.drain(..gone) {
+        assert_eq!(to_the_end(stream).await, "");
+    }
+    stop.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_does_not_read_holds_so_many_answers_and_no_more() {
+    // More than the sockets take in.
+    let status = Status {
+        instance: "x".repeat(16 << 20),
+        ..Status::default()
+    };
+    let (address, stop, server) = served(shown(Arc::new(Health::default()), status)).await;
+    let mut slow = Vec::new();
+    for _ in 0..documents::DOCUMENTS_MAX {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET /status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        slow.push(stream);
+    }
+    let refused = answer(address, "/status").await;
+    assert!(
+        refused.starts_with("HTTP/1.1 503 ") && refused.contains("still reading"),
+        "{refused}"
+    );
+    assert!(answer(address, "/readyz").await.starts_with("HTTP/1.1 200 "));
+    // Whoever reads to the end has all of it, and makes room.
+    let all = to_the_end(slow.remove(0)).await;
+    assert!(all.len() > 16 << 20 && all.ends_with('}') && all.contains("content-length: "));
+    assert!(answer(address, "/metrics").await.starts_with("HTTP/1.1 200 "));
+    // So does who goes away.
+    slow.clear();
+    stop.cancel();
+    server.await.unwrap();
+}
+
+/// Who signs, and a certificate with its key for 127.0.0.1.
+fn signed() -> (String, String, String) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let root = authority.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+    (root, certificate, key.serialize_pem())
+}
+
+/// Files of a server in a folder of their own.
+struct Files {
+    folder: tempfile::TempDir,
+    tls: HttpTls,
+}
+
+impl Files {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = HttpTls {
+            cert_file: folder.path().join("cert.pem"),
+            key_file: folder.path().join("key.pem"),
+        };
+        Self { folder, tls }
+    }
+
+    fn put(&self, name: &str, text: &str) -> std::path::PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    async fn bind(&self) -> io::Result<Door> {
+        bind(([127, 0, 0, 1], 0).into(), Some(self.tls.clone())).await
+    }
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named_at_the_start() {
+    let files = Files::new();
+    let refused = async || files.bind().await.err().unwrap().to_string();
+    let ((_, certificate, key), (_, _, other_key)) = (signed(), signed());
+    let why = refused().await;
+    assert!(
+        why.starts_with("http.tls.cert_file: ") && why.contains("cannot be read"),
+        "{why}"
+    );
+    files.put("cert.pem", "nothing");
+    let why = refused().await;
+    assert!(
+        why.starts_with("http.tls.key_file: ") && why.contains("cannot be read"),
+        "{why}"
+    );
+    files.put("key.pem", &other_key);
+    assert!(
+        refused().await.contains("there is no certificate in"),
+        "{}",
+        refused().await
+    );
+    files.put("cert.pem", &certificate);
+    assert!(
+        refused().await.contains("do not go together"),
+        "{}",
+        refused().await
+    );
+    files.put("key.pem", &key);
+    assert!(files.bind().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_renewed_and_callers_of_our_own_know_whom_to_trust() {
+    let files = Files::new();
+    let ((first, certificate, key), (second, other, other_key)) = (signed(), signed());
+    files.put("cert.pem", &certificate);
+    files.put("key.pem", &key);
+    let (first, second) = (files.put("first.pem", &first), files.put("second.pem", &second));
+    let door = files.bind().await.unwrap();
+    let (at, stop) = (door.address().unwrap(), CancellationToken::new());
+    let server = tokio::spawn(serve(door, guarded(), stop.clone()));
+    let status = async |token: Option<&str>, root: &std::path::Path| {
+        let (token, root) = (token.map(Into::into), root.to_owned());
+        let ask = move || {
+            let instance = crate::show::Instance::new(&format!("https://{at}"), token, Some(&root));
+            let status = instance.unwrap().status();
+            status
+                .map(|status| status.instance)
+                .map_err(|error| error.to_string())
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    };
+    assert_eq!(status(Some("s3cret"), &first).await.unwrap(), "pod-0");
+    for token in [None, Some("wrong")] {
+        let error = status(token, &first).await.unwrap_err();
+        assert!(
+            error.contains("401") && error.contains("KUROSHIO_TOKEN"),
+            "{error}"
+        );
+        assert!(!error.contains("wrong") && !error.contains("s3cret"), "{error}");
+    }
+    let error = status(Some("s3cret"), &second).await.unwrap_err();
+    assert!(error.contains("certificate"), "{error}");
+    // Whoever speaks no TLS is told nothing.
+    assert!(!answer(at, "/livez").await.contains("HTTP/1.1"));
+
+    // Half of the files are there: the old ones hold.
+    files.put("cert.pem", &other);
+    assert!(status(Some("s3cret"), &first).await.is_ok());
+    files.put("key.pem", &other_key);
+    assert!(status(Some("s3cret"), &second).await.is_ok());
+    assert!(status(Some("s3cret"), &first).await.is_err());
+    stop.cancel();
+    server.await.unwrap();
 }

@@ -77,7 +77,7 @@ fn nothing_is_asked_for_that_is_not_wanted() {
             "target topic jp.bills,kuroshio.heartbeats,orders DESCRIBE,READ,WRITE",
             "target topic jp.bills,kuroshio.heartbeats,orders DESCRIBE_CONFIGS",
             "target group kuroshio.tw-jp DESCRIBE,READ",
-            "target transactional id kuroshio.tw-jp. DESCRIBE,WRITE",
+            "target transactional id kuroshio.tw-jp.* DESCRIBE,WRITE",
         ]
     );
     let at_least_once = Facts {
@@ -104,7 +104,7 @@ fn each_setting_asks_for_its_own() {
             "source topic kuroshio.heartbeats DESCRIBE,WRITE",
             "source topic kuroshio.heartbeats CREATE",
             "source group kuroshio.jp-tw DESCRIBE",
-            "source transactional id kuroshio.jp-tw. DESCRIBE",
+            "source transactional id kuroshio.jp-tw.* DESCRIBE",
             "target topic jp.bills CREATE",
             "target topic jp.bills,kuroshio.heartbeats,orders DESCRIBE,READ,WRITE",
             "target topic jp.bills,kuroshio.heartbeats,orders DESCRIBE_CONFIGS",
@@ -112,14 +112,14 @@ fn each_setting_asks_for_its_own() {
             "target topic orders ALTER_CONFIGS",
             "target topic orders DELETE",
             "target group kuroshio.tw-jp DESCRIBE,READ",
-            "target transactional id kuroshio.tw-jp. DESCRIBE,WRITE",
+            "target transactional id kuroshio.tw-jp.* DESCRIBE,WRITE",
             "target group app DESCRIBE,READ",
             "target cluster DESCRIBE,ALTER",
             "target group kuroshio.tw-jp.acls DESCRIBE,READ",
             "target group kuroshio.tw-jp.control DESCRIBE,READ",
             "target topic heartbeats DESCRIBE,WRITE",
             "target group kuroshio.kr-jp DESCRIBE",
-            "target transactional id kuroshio.kr-jp. DESCRIBE",
+            "target transactional id kuroshio.kr-jp.* DESCRIBE",
         ]
     );
 }
@@ -163,5 +163,105 @@ fn the_same_list_serves_where_names_are_not_known() {
         "target group * DESCRIBE,READ",
     ] {
         assert!(lines.contains(&line.to_owned()), "{line} is not in {lines:?}");
+    }
+}
+
+/// A line each: `topic orders READ,WRITE`.
+fn granted(grants: &[Grant]) -> Vec<String> {
+    let line = |grant: &Grant| {
+        let operations: Vec<String> = grant.operations.iter().map(ToString::to_string).collect();
+        format!("{} {} {}", grant.kind, grant.name, operations.join(",")).replace("  ", " ")
+    };
+    grants.iter().map(line).collect()
+}
+
+#[test]
+fn grants_are_the_fewest_that_come_to_the_needs() {
+    let need = |kind, some: &[&str], operations: &[Operation]| Need {
+        side: Side::Target,
+        kind,
+        names: names(some),
+        operations: operations.to_vec(),
+        why: "test",
+    };
+    use Operation as O;
+    let list = [
+        need(
+            Kind::Topic,
+            &["orders", "pii.*", "pii.eu.*", "pii.eu.x"],
+            &[O::DESCRIBE, O::READ],
+        ),
+        need(Kind::Topic, &["orders", "orders*"], &[O::DESCRIBE_CONFIGS]),
+        need(
+            Kind::Topic,
+            &["orders", "pii.eu.x"],
+            &[O::ALTER_CONFIGS, O::CREATE],
+        ),
+        need(Kind::Topic, &["*"], &[O::DESCRIBE]),
+        need(Kind::Group, &["a"], &[O::DESCRIBE]),
+        need(Kind::Group, &["a", "b"], &[O::READ]),
+        need(Kind::Cluster, &[""], &[O::DESCRIBE]),
+        need(Kind::Cluster, &[""], &[O::ALTER, O::IDEMPOTENT_WRITE]),
+    ];
+    let grants = grants(&list);
+    assert_eq!(
+        granted(&grants),
+        [
+            "cluster ALTER,DESCRIBE,IDEMPOTENT_WRITE",
+            "topic * DESCRIBE",
+            "topic orders READ,CREATE,ALTER_CONFIGS",
+            "topic orders* DESCRIBE_CONFIGS",
+            "topic pii.* READ",
+            "topic pii.eu.x CREATE,ALTER_CONFIGS",
+            "group a READ,DESCRIBE",
+            "group b READ",
+        ]
+    );
+    // Who may read some may not describe all; what begins with `orders` is wider than what may be altered.
+    assert_eq!(
+        granted(&acls(&grants)),
+        [
+            "cluster ALTER,IDEMPOTENT_WRITE",
+            "topic * DESCRIBE",
+            "topic orders READ,CREATE,ALTER_CONFIGS",
+            "topic orders* DESCRIBE_CONFIGS",
+            "topic pii.* READ",
+            "topic pii.eu.x CREATE,ALTER_CONFIGS",
+            "group a READ",
+            "group b READ",
+        ]
+    );
+    let written = [need(Kind::Topic, &["t*"], &[O::WRITE]), list[7].clone()];
+    assert_eq!(
+        granted(&acls(&super::grants(&written))),
+        ["cluster ALTER", "topic t* WRITE"]
+    );
+}
+
+#[test]
+fn every_need_of_every_flow_is_granted() {
+    let star = Facts {
+        routes: [("*".into(), "tw.*".into())].into(),
+        missing: names(&["tw.*"]),
+        ..everything()
+    };
+    let list: Vec<Need> = [everything(), plain(), star].iter().flat_map(needs).collect();
+    for side in [Side::Source, Side::Target] {
+        let of_side: Vec<&Need> = list.iter().filter(|need| need.side == side).collect();
+        let grants = grants(of_side.iter().copied());
+        for need in of_side {
+            for operation in &need.operations {
+                for permission in need.permissions(*operation) {
+                    let holds = grants.iter().any(|grant| {
+                        let start = grant.name.trim_end_matches('*');
+                        let wide = start.len() < grant.name.len() && permission.name.starts_with(start);
+                        grant.kind == permission.kind
+                            && (wide || *grant.name == *permission.name)
+                            && grant.operations.contains(operation)
+                    });
+                    assert!(holds, "{permission} is not in {:#?}", granted(&grants));
+                }
+            }
+        }
     }
 }

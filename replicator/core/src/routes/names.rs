@@ -6,7 +6,7 @@ use std::fmt;
 pub(super) const MM2_HEARTBEATS: &str = "heartbeats";
 
 /// Longest name that Kafka takes for a topic, in characters.
-const MAX_TOPIC_LEN: usize = 249;
+pub(super) const LONGEST: usize = 249;
 
 /// Why a topic on the target cannot have a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +70,7 @@ pub(super) fn in_names(c: char) -> bool {
 }
 
 pub(super) fn bad_name(name: &str) -> Option<BadName> {
-    if name.is_empty() || name.len() > MAX_TOPIC_LEN {
+    if name.is_empty() || name.len() > LONGEST {
         Some(BadName::Length)
     } else if !name.chars().all(in_names) || name == "." || name == ".." {
         Some(BadName::Characters)
