@@ -407,7 +407,8 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
     fn replace(&mut self) -> Result<(), PumpError> {
         self.parts.desk.settle(false);
         self.open = false;
-        self.engine = self.parts.engine()?;
+        let successor = self.parts.engine()?;
+        std::mem::replace(&mut self.engine, successor).retire();
         Ok(())
     }
 

@@ -39,6 +39,8 @@ async fn callers_without_a_token_and_such_as_hold_on_hold_nothing_up() -> Result
     on_all(&[&pair.tw, &pair.jp], "held.orders", 4).await?;
     let mut config = one_way(pair, "held", &["held[.].*"]);
     config["http"] = json!({ "token": TOKEN, "admin": true });
+    // What records take is not what this is about.
+    config["defaults"]["memory"] = json!("32MiB");
     let mut process = Kuroshio::run(config)?;
     process.ready(WAIT).await?;
     let before = Process { pid: process.pid() }.peak_rss()?;

@@ -230,6 +230,13 @@ pub trait Engine {
     /// id over, which ends what a process of before left open. Before it is open no other call is made.
     fn open(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<bool, EngineError>;
 
+    /// Ends it without waiting for what it still waits for itself; another one may be made at once.
+    fn retire(self)
+    where
+        Self: Sized,
+    {
+    }
+
     /// Starts to read and forward lanes. A lane's first fact follows a later `haul`.
     fn attach(&mut self, lanes: Vec<LaneSpec>) -> Result<(), EngineError>;
 

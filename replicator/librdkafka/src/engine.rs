@@ -13,6 +13,7 @@ use crate::in_flight::InFlight;
 use crate::lanes::Lanes;
 use crate::native::{self, Consumed, Failure, Handle, PartitionList, Queue, Topic, Wakes};
 use crate::properties::{self, Memory};
+use crate::retiring;
 use crate::settings::{Delivery, Settings};
 use crate::transaction::Transaction;
 use crate::waker::Waker;
@@ -261,6 +262,13 @@ impl Librdkafka {
 }
 
 impl Engine for Librdkafka {
+    fn retire(self) {
+        // Without transactions nothing of it may arrive behind what its successor sends.
+        if !matches!(self.settings.delivery, Delivery::AtLeastOnce) {
+            retiring::retire(self);
+        }
+    }
+
     fn open(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<bool, EngineError> {
         self.alive()?;
         let open = self.take_id_over(wait)?;

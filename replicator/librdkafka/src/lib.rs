@@ -24,6 +24,7 @@ mod in_flight;
 mod lanes;
 mod native;
 mod properties;
+mod retiring;
 mod settings;
 mod transaction;
 mod waker;

@@ -69,10 +69,11 @@ async fn the_death_of_a_broker_is_survived() -> Result<()> {
         let mut created = cluster.create_topics(&[new]).await?;
         let outcome = created.remove(name.as_str()).context("no outcome")?;
         // The broker that died may have been the one to answer: then the second attempt finds it done.
-        ensure!(matches!(
-            refusal(outcome),
-            None | Some(KafkaCode::TopicAlreadyExists)
-        ));
+        let told = format!("{outcome:?}");
+        ensure!(
+            matches!(refusal(outcome), None | Some(KafkaCode::TopicAlreadyExists)),
+            "{told}"
+        );
         if alive == 3 {
             kafka.kill(1).await?;
         }
