@@ -220,11 +220,16 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             }
             Order::Attach(lanes) => return Ok(self.attach(lanes)),
             Order::Detach(lanes) => {
-                for lane in &lanes {
-                    self.parts.desk.forget(*lane);
-                    if self.flow.lane(*lane).is_none() {
-                        self.pairings.remove(lane);
-                    }
+                // One that leaves without transactions is still told of what was in flight, which counts.
+                let gone: Vec<Lane> = self
+                    .pairings
+                    .keys()
+                    .copied()
+                    .filter(|lane| self.flow.lane(*lane).is_none())
+                    .collect();
+                for lane in gone {
+                    self.parts.desk.forget(lane);
+                    self.pairings.remove(&lane);
                 }
                 return Ok(self.engine.detach(&lanes));
             }
