@@ -20,7 +20,7 @@ use axum::{Json, Router};
 use kuroshio_core::secret::Secret;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::HttpTls;
@@ -89,12 +89,11 @@ pub async fn serve(door: Door, shown: Shown, stop: CancellationToken) {
 }
 
 fn router(shown: Shown) -> Router {
-    let places = Arc::new(Semaphore::new(documents::DOCUMENTS_MAX));
     let documents = Router::new()
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/", get(show))
-        .route_layer(from_fn_with_state(places, documents::hold));
+        .route_layer(from_fn_with_state(documents::room(), documents::hold));
     let closed = documents
         .route("/flows/{flow}/resume", post(commands::resume))
         .route("/page.css", get(async || asset("text/css", page::STYLE)))
