@@ -22,7 +22,7 @@ use crate::exporter::{Exporter, Neighbour};
 use crate::http::{self, Draw, Shown};
 use crate::metrics::{Metrics, RegistryError};
 use crate::regions::{self, Seen};
-use crate::security::{self, Again, Exchange, Rotation};
+use crate::security::{self, Exchange, Rotation};
 use crate::status::{ClusterStatus, FlowStatus, Health, Status};
 
 pub use flows::FlowError;
@@ -36,8 +36,8 @@ pub struct Job {
     pub flows: Vec<config::Flow>,
     /// The clusters are embedded in this process (`demo`).
     pub embedded: bool,
-    /// Reads the configuration again, whose secrets may have changed; `None`: there is nothing to be read.
-    pub again: Option<Again>,
+    /// Where the configuration comes from, whose secrets may change; `None`: from nowhere.
+    pub file: Option<config::File>,
 }
 
 /// A cluster's alias, and what its checks find.
@@ -282,13 +282,8 @@ fn clients(
         .keys()
         .map(|alias| (Arc::clone(alias), settings(alias)))
         .collect();
-    if let Some(again) = &job.again {
-        let rotation = Rotation::new(
-            Arc::clone(again),
-            &job.config,
-            clusters.clone(),
-            exchange(&clients),
-        );
+    if let Some(file) = &job.file {
+        let rotation = Rotation::new(file.clone(), &job.config, clusters.clone(), exchange(&clients));
         services.spawn(for_ever(rotation.run()));
     }
     clients

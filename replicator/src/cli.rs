@@ -64,18 +64,26 @@ pub enum Command {
     },
 }
 
-/// `kuroshio run`.
+/// Flows of a configuration.
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct Selected {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Run only the flows whose target is this cluster; wins over `region` in the file.
+    /// Only the flows whose target is this cluster; wins over `region` in the file.
     #[arg(long, value_name = "ALIAS")]
     pub region: Option<String>,
-    /// Run only this flow; may be repeated.
+    /// Only this flow; may be repeated.
     #[arg(long = "flow", value_name = "FLOW")]
     pub flows: Vec<String>,
+}
+
+/// `kuroshio run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Of which flows.
+    #[command(flatten)]
+    pub selected: Selected,
 }
 
 /// `kuroshio demo`.
@@ -92,18 +100,12 @@ pub struct Demo {
     pub http: Option<SocketAddr>,
 }
 
-/// `kuroshio check`.
+/// `kuroshio check`. All clusters are reached; which flows are selected says whose permissions are tried.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Try only the permissions of the flows whose target is this cluster; wins over `region` in the file.
-    #[arg(long, value_name = "ALIAS")]
-    pub region: Option<String>,
-    /// Try only the permissions of this flow; may be repeated.
-    #[arg(long = "flow", value_name = "FLOW")]
-    pub flows: Vec<String>,
+    /// Of which flows.
+    #[command(flatten)]
+    pub selected: Selected,
     /// Look at the file only, connect to nothing.
     #[arg(long)]
     pub offline: bool,
@@ -115,15 +117,9 @@ pub struct Check {
 /// `kuroshio plan`.
 #[derive(Debug, Args)]
 pub struct Plan {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Plan only the flows whose target is this cluster; wins over `region` in the file.
-    #[arg(long, value_name = "ALIAS")]
-    pub region: Option<String>,
-    /// Plan only this flow; may be repeated.
-    #[arg(long = "flow", value_name = "FLOW")]
-    pub flows: Vec<String>,
+    /// Of which flows.
+    #[command(flatten)]
+    pub selected: Selected,
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -135,15 +131,9 @@ pub struct Plan {
 /// What the commands that print privileges have in common. They connect to nothing.
 #[derive(Debug, Args)]
 pub struct Privileged {
-    /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-    /// Only for the flows whose target is this cluster; wins over `region` in the file.
-    #[arg(long, value_name = "ALIAS")]
-    pub region: Option<String>,
-    /// Only for this flow; may be repeated.
-    #[arg(long = "flow", value_name = "FLOW")]
-    pub flows: Vec<String>,
+    /// Of which flows.
+    #[command(flatten)]
+    pub selected: Selected,
     /// Only on this cluster.
     #[arg(long, value_name = "ALIAS")]
     pub cluster: Option<String>,
@@ -375,6 +365,6 @@ mod tests {
     fn flows_may_be_repeated() {
         let cli =
             Cli::try_parse_from(["kuroshio", "run", "--config", "f", "--flow", "a", "--flow", "b"]).unwrap();
-        assert!(matches!(cli.command, Command::Run(run) if run.flows == ["a", "b"]));
+        assert!(matches!(cli.command, Command::Run(run) if run.selected.flows == ["a", "b"]));
     }
 }

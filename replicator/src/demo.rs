@@ -70,7 +70,7 @@ pub async fn run(options: &Options, say: impl Fn(&str) -> anyhow::Result<()>) ->
             config,
             flows,
             embedded: true,
-            again: None,
+            file: None,
         },
         stop.clone(),
     );

@@ -2,6 +2,7 @@
 
 pub mod acls;
 pub mod app;
+pub mod asking;
 pub mod board;
 pub mod check;
 pub mod clerk;

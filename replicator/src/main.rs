@@ -3,7 +3,6 @@
 use std::io::{Write, stderr, stdout};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
@@ -16,6 +15,7 @@ use kuroshio::failover::{self, FailoverError, Moving, Request};
 use kuroshio::plan::{self, PlanError};
 use kuroshio::traces::{Traces, TracesError};
 use kuroshio::{check, demo, import, logs, privilege, show, takeover};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// For Rust and, by the feature `override`, for librdkafka's malloc too (DESIGN D5).
@@ -88,6 +88,11 @@ fn small_pages() {
     }
 }
 
+/// Tokens are asked for on one of its threads while the others go on: of one thread that could not be.
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
 /// Variables whose name or value is not UTF-8 are none of ours.
 fn environment() -> Environment {
     let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -97,23 +102,20 @@ fn environment() -> Environment {
 }
 
 fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
-    let config = config::load(&command.config, environment)?;
+    let config = config::load(&command.selected.config, environment)?;
     let flows = config
-        .selected_flows(command.region.as_deref(), &command.flows)?
+        .selected_flows(command.selected.region.as_deref(), &command.selected.flows)?
         .into_iter()
         .cloned()
         .collect();
     let stop = Stop::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let traces = {
         let _within = runtime.enter();
         Traces::start(&config)?
     };
     logs::init(config.log, rust_log(environment), traces.as_ref())?;
-    let again = {
-        let (file, environment) = (command.config.clone(), environment.clone());
-        move || config::load(&file, &environment)
-    };
+    let file = config::File::new(command.selected.config.clone(), environment.clone());
     let done = runtime.block_on(async {
         let signals = signals(stop.clone())?;
         let run = app::run(
@@ -121,7 +123,7 @@ fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
                 config,
                 flows,
                 embedded: false,
-                again: Some(Arc::new(again)),
+                file: Some(file),
             },
             stop.clone(),
         );
@@ -158,7 +160,7 @@ fn demo(command: &Demo, environment: &Environment) -> anyhow::Result<Exit> {
         level: LogLevel::Warn,
     };
     logs::init(log, rust_log(environment), None)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let options = demo::Options {
         seconds: command.seconds,
         rate: command.rate,
@@ -170,10 +172,10 @@ fn demo(command: &Demo, environment: &Environment) -> anyhow::Result<Exit> {
 }
 
 fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
-    let loaded = config::load(&command.config, environment);
+    let loaded = config::load(&command.selected.config, environment);
     let selected = loaded.as_ref().map_err(Clone::clone);
     let selected = selected.and_then(|config| {
-        let flows = config.selected_flows(command.region.as_deref(), &command.flows)?;
+        let flows = config.selected_flows(command.selected.region.as_deref(), &command.selected.flows)?;
         Ok((config, flows))
     });
     let (config, flows) = match (selected, command.output) {
@@ -187,7 +189,7 @@ fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
         }
     };
     start_logs(config, environment)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let report = runtime.block_on(check::check(config, &flows, command.offline));
     say(&if command.output == Output::Json {
         json(&report)?
@@ -198,10 +200,14 @@ fn checked(command: &Check, environment: &Environment) -> anyhow::Result<Exit> {
 }
 
 fn planned(command: &Plan, environment: &Environment) -> anyhow::Result<Exit> {
-    let config = config::load(&command.config, environment)?;
+    let config = config::load(&command.selected.config, environment)?;
     start_logs(&config, environment)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let planning = plan::plan(&config, command.region.as_deref(), &command.flows);
+    let runtime = runtime()?;
+    let planning = plan::plan(
+        &config,
+        command.selected.region.as_deref(),
+        &command.selected.flows,
+    );
     let report = match runtime.block_on(planning) {
         Ok(report) => report,
         Err(PlanError::Asked(mistakes)) => return Err(mistakes.into()),
@@ -249,8 +255,8 @@ fn privileges(
     mut environment: Environment,
 ) -> Result<(Config, privilege::Privileges), Mistakes> {
     name(&mut environment, "privileges");
-    let config = config::load(&asked.config, &environment)?;
-    let flows = config.selected_flows(asked.region.as_deref(), &asked.flows)?;
+    let config = config::load(&asked.selected.config, &environment)?;
+    let flows = config.selected_flows(asked.selected.region.as_deref(), &asked.selected.flows)?;
     let privileges = privilege::on(privilege::privileges(&config, &flows), asked.cluster.as_deref())?;
     Ok((config, privileges))
 }
@@ -305,7 +311,7 @@ fn request(ends: &Between, groups: Vec<String>, topic: Option<String>, moving: O
 fn moved(ends: &Between, request: &Request, environment: &Environment) -> anyhow::Result<Exit> {
     let config = config::load(&ends.config, environment)?;
     start_logs(&config, environment)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let report = match runtime.block_on(failover::run(&config, request)) {
         Ok(report) => report,
         Err(FailoverError::Asked(mistakes)) => return Err(mistakes.into()),
@@ -347,9 +353,7 @@ fn imported(
         name(&mut environment, "import");
         let config = config::parse(&out, &environment)?;
         start_logs(&config, &environment)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = runtime()?;
         out.push_str("\n# Taken over:\n");
         for line in runtime.block_on(takeover::run(&config, &imported.flows))? {
             out.push_str(&format!("# - {line}\n"));

@@ -152,8 +152,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                     // What is open is taken back and copied again: its clients will not be let in much longer.
                     self.batches
                         .lost(&EngineError::Rebuild("other credentials".to_owned()));
-                    self.replace()?;
-                    self.flow.rebuilt(now);
+                    self.rebuild()?;
                 }
                 News::Halt(why) => return Err(self.parts.halted(why)),
                 News::Stop => self.flow.stop(now),
@@ -402,11 +401,15 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 tracing::warn!(flow = %self.parts.desk.flow(), pump = %self.parts.name, error = why, wait_ms = self.pause.as_millis(), "building the clients anew");
                 std::thread::sleep(self.pause);
                 self.pause = (self.pause * 2).clamp(REBUILD.0, REBUILD.1);
-                self.replace()?;
-                self.flow.rebuilt(self.now());
-                Ok(())
+                self.rebuild()
             }
         }
+    }
+
+    fn rebuild(&mut self) -> Result<(), PumpError> {
+        self.replace()?;
+        self.flow.rebuilt(self.now());
+        Ok(())
     }
 
     fn replace(&mut self) -> Result<(), PumpError> {

@@ -13,7 +13,7 @@ use kuroshio_wire::{Credentials, Security, Tokens};
 use crate::board::wall_ms;
 use crate::config::{Cluster, Sasl, User};
 
-pub use rotation::{Again, Exchange, Rotation};
+pub use rotation::{Exchange, Rotation};
 
 /// For connections of the control plane. Tokens are asked for when they are needed.
 #[must_use]

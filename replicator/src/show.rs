@@ -2,16 +2,16 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use console::Term;
 use kuroshio_core::secret::Secret;
 use ureq::http::StatusCode;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::Certificate;
 use ureq::{Body, RequestBuilder};
 
+use crate::asking;
 use crate::cli::Output;
 use crate::figures::{grouped, moment, seconds};
 use crate::status::{FlowStatus, Status};
@@ -81,10 +81,7 @@ impl Instance {
             // A token goes to whom it is for.
             .max_redirects(0);
         if url.starts_with("https:") {
-            let tls = TlsConfig::builder()
-                .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .root_certs(RootCerts::Specific(Arc::new(roots(ca_file)?)));
-            config = config.tls_config(tls.build());
+            config = config.tls_config(asking::tls(roots(ca_file)?));
         }
         Ok(Self {
             agent: config.build().into(),
@@ -204,30 +201,14 @@ fn accepted(url: &str, mut answer: Answer) -> Result<Answer, ShowError> {
 
 fn roots(ca_file: Option<&Path>) -> Result<Vec<Certificate<'static>>, ShowError> {
     let Some(file) = ca_file else {
-        let found = rustls_native_certs::load_native_certs().certs;
+        let found = asking::system_roots();
         if found.is_empty() {
             let why = "the system has no roots to trust; install its ca-certificates, or give --ca-file";
             return Err(ShowError::Roots(why.to_owned()));
         }
-        return Ok(found
-            .iter()
-            .map(|root| Certificate::from_der(root).to_owned())
-            .collect());
+        return Ok(found);
     };
-    let bad = |why: String| ShowError::Roots(format!("--ca-file {}: {why}", file.display()));
-    let pem = std::fs::read(file).map_err(|error| bad(error.to_string()))?;
-    let roots: Vec<_> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(root)) => Some(Ok(root)),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        })
-        .collect::<Result<_, _>>()
-        .map_err(|error| bad(error.to_string()))?;
-    if roots.is_empty() {
-        return Err(bad("there is no certificate in it".to_owned()));
-    }
-    Ok(roots)
+    asking::roots_of(file).map_err(|why| ShowError::Roots(format!("--ca-file {why}")))
 }
 
 /// The status as tables.

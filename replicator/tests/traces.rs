@@ -223,7 +223,7 @@ async fn spans_reach_the_collector_and_its_absence_costs_them_alone() {
         flows: config.flows.clone(),
         config,
         embedded: true,
-        again: None,
+        file: None,
     };
     let running = tokio::spawn(app::run(job, stop.clone()));
     let [source, target] = [clusters[0].bootstrap(), clusters[1].bootstrap()];

@@ -39,8 +39,13 @@ pub(crate) async fn on_all(all: &[&Cluster], topic: &str, partitions: i32) -> Re
 /// Both flows of the pair, called `<name>-tw-jp` and `<name>-jp-tw` so that no two tests share a group, for the
 /// topics that match one of `include`. Topics are looked for five times a second.
 pub(crate) fn both_ways(pair: &Pair, name: &str, include: &[&str]) -> Value {
+    both_ways_between(&clusters(&[&pair.tw, &pair.jp]), name, include)
+}
+
+/// [`both_ways`] between these clusters, which are called tw and jp.
+pub(crate) fn both_ways_between(clusters: &Value, name: &str, include: &[&str]) -> Value {
     json!({
-        "clusters": clusters(&[&pair.tw, &pair.jp]),
+        "clusters": clusters,
         "flows": [
             { "name": format!("{name}-tw-jp"), "source": "tw", "target": "jp" },
             { "name": format!("{name}-jp-tw"), "source": "jp", "target": "tw" },
@@ -109,7 +114,17 @@ pub(crate) async fn stay_silent(all: &[&Cluster], topics: &[&str], period: Durat
 
 /// Compares `topic` on both clusters with what was born on both.
 pub(crate) async fn assert_exact(pair: &Pair, ledger: &Ledger, topic: &str, within: Duration) -> Result<()> {
-    for cluster in [&pair.tw, &pair.jp] {
+    assert_exact_on([&pair.tw, &pair.jp], ledger, topic, within).await
+}
+
+/// [`assert_exact`] on these clusters, which are called tw and jp.
+pub(crate) async fn assert_exact_on(
+    all: [&Cluster; 2],
+    ledger: &Ledger,
+    topic: &str,
+    within: Duration,
+) -> Result<()> {
+    for cluster in all {
         let births = [("tw", topic), ("jp", topic)];
         let report = ledger.compare(cluster, topic, &births, within).await?;
         ensure!(report.is_exact(), "{topic} on {}: {report}", cluster.alias());

@@ -1,16 +1,16 @@
 //! SASL towards brokers: each mechanism in both clients, said again in time, and what is wrong is named without its secrets.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use kuroshio_integration::{
-    Authority, Cluster, Kuroshio, Ledger, Load, PLAIN_USERS, Spec, TokenServer, command, pair, until,
+    Authority, Cluster, Kuroshio, Ledger, Load, PLAIN_USERS, Spec, TokenServer, pair, until,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::regions::{WAIT, clusters, on_all, until_status};
-use crate::tls::file;
+use crate::regions::{WAIT, assert_exact_on, both_ways_between, clusters, on_all, until_status};
+use crate::tls::{file, is_told};
 
 /// What every password and secret here begins with.
 const PLANTED: &str = "planted-";
@@ -65,16 +65,10 @@ impl Scene {
         let mut clusters = clusters(&[tw]);
         let tls = json!({ "ca_file": self.ca });
         clusters["jp"] = json!({ "bootstrap_servers": self.jp.secured("USERS")?, "tls": tls, "sasl": sasl });
-        Ok(json!({
-            "clusters": clusters,
-            "flows": [
-                { "name": format!("{name}-tw-jp"), "source": "tw", "target": "jp" },
-                { "name": format!("{name}-jp-tw"), "source": "jp", "target": "tw" },
-            ],
-            "defaults": { "topics": { "include": [name], "refresh": "200ms" } },
-            "instance": name,
-            "log": { "format": "text", "level": "debug" },
-        }))
+        let mut config = both_ways_between(&clusters, name, &[name]);
+        config["instance"] = json!(name);
+        config["log"]["level"] = json!("debug");
+        Ok(config)
     }
 }
 
@@ -111,11 +105,8 @@ async fn flows_as(tw: &Cluster, scene: &Scene, sasl: &Value) -> Result<()> {
         rate: Some(100),
     };
     tokio::try_join!(ledger.produce(tw, &topic, load), ledger.produce(jp, &topic, load))?;
-    for cluster in [tw, jp] {
-        let births = [("tw", &*topic), ("jp", &*topic)];
-        let report = ledger.compare(cluster, &topic, &births, WAIT).await?;
-        ensure!(report.is_exact(), "{mechanism}: {report}\n{}", process.log_tail());
-    }
+    let exact = assert_exact_on([tw, jp], &ledger, &topic, WAIT).await;
+    exact.with_context(|| process.log_tail())?;
     ensure!(
         process.logged(PLANTED)? == 0,
         "{mechanism}: the log holds a secret"
@@ -170,11 +161,8 @@ async fn credentials_are_exchanged_under_load() -> Result<()> {
     })
     .await?;
     tokio::try_join!(ledger.produce(tw, topic, load), ledger.produce(jp, topic, load))?;
-    for cluster in [tw, jp] {
-        let births = [("tw", topic), ("jp", topic)];
-        let report = ledger.compare(cluster, topic, &births, WAIT * 2).await?;
-        ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
-    }
+    let exact = assert_exact_on([tw, jp], &ledger, topic, WAIT * 2).await;
+    exact.with_context(|| process.log_tail())?;
     ensure!(process.logged(PLANTED)? == 0, "the log holds a secret");
     let flow = until_status(&mut process, "sasl-rotated-tw-jp", WAIT, |flow| {
         flow["state"] == "running"
@@ -209,17 +197,8 @@ async fn wrong(tw: &Cluster, scene: &Scene) -> Result<()> {
         (nowhere, "token server https://localhost:1/token"),
         (Value::Null, "a listener that wants SASL?"),
     ] {
-        let started = Instant::now();
         let config = scene.config(tw, "sasl-wrong", &sasl)?;
-        let checked = command(&["check", "--config", "{config}"], Some(&config), WAIT).await?;
-        println!("{sasl}: {:?}", started.elapsed());
-        ensure!(checked.code == Some(2), "{sasl}: {checked:?}");
-        let told = checked
-            .stdout
-            .lines()
-            .any(|line| line.contains("cluster jp") && line.contains(says));
-        ensure!(told, "{sasl}: not {says:?} in {checked:?}");
-        ensure!(!format!("{checked:?}").contains(PLANTED), "{checked:?}");
+        is_told(&sasl.to_string(), &config, says, PLANTED).await?;
     }
     let config = scene.config(tw, "sasl-wrong", &user("plain", "alice", "planted-wrong"))?;
     let mut process = Kuroshio::run(config)?;

@@ -3,14 +3,14 @@
 use std::fs;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use kuroshio_integration::{
     Authority, Cluster, Identity, Kuroshio, Ledger, Load, Spec, command, pair, self_signed,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::regions::{WAIT, clusters, on_all, until_status};
+use crate::regions::{WAIT, assert_exact_on, both_ways_between, clusters, on_all, until_status};
 
 const LOAD: Load = Load {
     records: 5_000,
@@ -29,16 +29,24 @@ pub(crate) fn file(dir: &TempDir, name: &str, text: &str) -> Result<String> {
 fn config(tw: &Cluster, address: &str, tls: &Value) -> Value {
     let mut clusters = clusters(&[tw]);
     clusters["jp"] = json!({ "bootstrap_servers": address, "tls": tls });
-    json!({
-        "clusters": clusters,
-        "flows": [
-            { "name": "tls-tw-jp", "source": "tw", "target": "jp" },
-            { "name": "tls-jp-tw", "source": "jp", "target": "tw" },
-        ],
-        "defaults": { "topics": { "include": ["tls[.].*"], "refresh": "200ms" } },
-        "instance": "tls",
-        "log": { "format": "text" },
-    })
+    let mut config = both_ways_between(&clusters, "tls", &["tls[.].*"]);
+    config["instance"] = json!("tls");
+    config
+}
+
+/// `check` says of this configuration that the cluster jp cannot be used, and why; nothing that begins with `secret`.
+pub(crate) async fn is_told(what: &str, config: &Value, says: &str, secret: &str) -> Result<()> {
+    let started = Instant::now();
+    let checked = command(&["check", "--config", "{config}"], Some(config), WAIT).await?;
+    println!("{what}: {:?}", started.elapsed());
+    ensure!(checked.code == Some(2), "{what}: {checked:?}");
+    let told = checked
+        .stdout
+        .lines()
+        .any(|line| line.contains("cluster jp") && line.contains(says));
+    ensure!(told, "{what}: not {says:?} in {checked:?}");
+    ensure!(!format!("{checked:?}").contains(secret), "{checked:?}");
+    Ok(())
 }
 
 struct Scene {
@@ -86,11 +94,8 @@ async fn records_flow_over_tls_and_what_is_wrong_is_named() -> Result<()> {
     let mut process = Kuroshio::run(config(tw, &jp.secured("MUTUAL")?, &tls))?;
     process.ready(WAIT).await?;
     tokio::try_join!(ledger.produce(tw, topic, LOAD), ledger.produce(jp, topic, LOAD))?;
-    for cluster in [tw, jp] {
-        let births = [("tw", topic), ("jp", topic)];
-        let report = ledger.compare(cluster, topic, &births, WAIT).await?;
-        ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
-    }
+    let exact = assert_exact_on([tw, jp], &ledger, topic, WAIT).await;
+    exact.with_context(|| process.log_tail())?;
     process.interrupt()?;
     process.exited(WAIT).await?;
 
@@ -129,17 +134,8 @@ async fn wrong(tw: &Cluster, scene: &Scene) -> Result<()> {
         ("MUTUAL", trusting(), "the broker refused us"),
         ("GOOD", Value::Null, "a listener that wants TLS"),
     ] {
-        let started = Instant::now();
         let config = config(tw, &jp.secured(listener)?, &tls);
-        let checked = command(&["check", "--config", "{config}"], Some(&config), WAIT).await?;
-        println!("{listener} {tls}: {:?}", started.elapsed());
-        ensure!(checked.code == Some(2), "{listener} {tls}: {checked:?}");
-        let told = checked
-            .stdout
-            .lines()
-            .any(|line| line.contains("cluster jp") && line.contains(says));
-        ensure!(told, "{listener} {tls}: not {says:?} in {checked:?}");
-        ensure!(!checked.stdout.contains("secret that"), "{checked:?}");
+        is_told(&format!("{listener} {tls}"), &config, says, "secret that").await?;
     }
     let plaintext = config(tw, jp.bootstrap(), &trusting());
     let checked = command(&["check", "--config", "{config}"], Some(&plaintext), WAIT).await?;

@@ -13,6 +13,11 @@ use kuroshio_wire::{Cluster, Error};
 pub(crate) const PROBE: i32 = 64 << 10;
 pub(crate) const STEP: i32 = 4 << 20;
 
+/// How much to read next where what is looked for is near, or far away.
+pub(crate) fn wider(bytes: i32) -> i32 {
+    (bytes * 4).min(STEP)
+}
+
 /// Committed records that were read in one go, with the producer id of each.
 pub(crate) struct Chunk {
     offsets: Range<i64>,
@@ -62,16 +67,19 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// How many offsets so many bytes hold, by what was read; at least 1.
-    pub(crate) fn offsets_in(&self, bytes: i32) -> i64 {
-        let each = self.bytes as f64 / (self.offsets as f64).max(1.0);
-        (f64::from(bytes) / each.max(1.0)).max(1.0) as i64
+    /// Bytes of an offset, by what was read.
+    fn density(&self) -> f64 {
+        self.bytes as f64 / (self.offsets as f64).max(1.0)
     }
 
-    /// How many bytes to ask for so as to read these offsets, by what was read.
+    /// How many offsets so many bytes hold; at least 1.
+    pub(crate) fn offsets_in(&self, bytes: i32) -> i64 {
+        (f64::from(bytes) / self.density().max(1.0)).max(1.0) as i64
+    }
+
+    /// How many bytes to ask for so as to read these offsets.
     pub(crate) fn bytes_of(&self, offsets: i64) -> i32 {
-        let each = self.bytes as f64 / (self.offsets as f64).max(1.0);
-        (offsets as f64 * each).clamp(f64::from(PROBE), f64::from(STEP)) as i32
+        (offsets as f64 * self.density()).clamp(f64::from(PROBE), f64::from(STEP)) as i32
     }
 
     pub(crate) fn here(&self) -> Place<'_> {

@@ -7,7 +7,7 @@ use kuroshio_core::search::{Ask, Found, NEAR, Search, Stretch};
 use kuroshio_core::translate::Unread;
 
 use crate::legs::Leg;
-use crate::log::{Log, PROBE, STEP};
+use crate::log::{Log, PROBE, wider};
 use crate::translator::Error;
 
 /// So many bytes are read rather than halved again: a request across regions costs more.
@@ -71,13 +71,12 @@ impl Log<'_> {
         for (((wanted, sure), known), found) in wanted.iter().zip(known).zip(found) {
             let end = found.iter().map(|part| part.at).min().unwrap_or(known.end);
             let mut search = Search::new(*wanted, known.start..end, (*wanted).max(known.start), None);
-            // What was born here is near, or far away.
             let mut bytes = PROBE;
             while let Some(Ask::Scan(at) | Ask::Probe(at)) = search.ask(NEAR) {
                 let Some(chunk) = self.read(at, bytes).await? else {
                     break;
                 };
-                bytes = (bytes * 4).min(STEP);
+                bytes = wider(bytes);
                 let here = self.here();
                 search.read(&chunk.stretch(here, here, &HashSet::new()));
             }
@@ -113,7 +112,6 @@ impl Log<'_> {
                 unread.read(stretch);
             }
             let mut known = true;
-            // Copies are near, or far away.
             let mut bytes = PROBE;
             while let Some(at) = unread.ask() {
                 match self.stretch(leg, at, bytes, &mut stretches).await? {
@@ -123,7 +121,7 @@ impl Log<'_> {
                         break;
                     }
                 }
-                bytes = (bytes * 4).min(STEP);
+                bytes = wider(bytes);
             }
             all.push(if known {
                 unread.smallest()

@@ -40,7 +40,7 @@ pub struct ClientSettings {
 }
 
 /// How a client encrypts and says who we are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Security {
     /// Properties; some are secrets.
     pub properties: Vec<(&'static str, Secret)>,
@@ -69,14 +69,6 @@ impl fmt::Debug for Tokens {
         f.write_str("Tokens")
     }
 }
-
-impl PartialEq for Tokens {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Tokens {}
 
 /// Delivery guarantee of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]

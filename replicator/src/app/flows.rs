@@ -243,7 +243,7 @@ impl FlowRun {
         let parts = PumpParts {
             name: Arc::clone(&instance),
             settings: self.flow_settings(),
-            build: self.engine(self.engine_settings(&instance), wake),
+            build: self.engine(&instance, wake),
             news,
             errands: Errands {
                 member: member_tell,
@@ -294,7 +294,7 @@ impl FlowRun {
         let trials = Trials {
             ends: shared.ends.clone(),
             pump: Arc::clone(pump),
-            build: self.engine(self.trial_settings(pump), WakeSlot::default()),
+            build: self.trial_engine(pump),
             errands,
             line,
         };
@@ -365,50 +365,39 @@ impl FlowRun {
         }
     }
 
-    /// Of a pump's engine.
-    fn engine_settings(&self, instance: &Arc<str>) -> Settings {
-        let [source, target] = self.clients.each_ref().map(|client| client.borrow().clone());
-        Settings {
-            flow: Arc::clone(&self.flow.name),
-            source,
-            target,
-            delivery: match self.flow.delivery {
-                Delivery::ExactlyOnce => kuroshio_librdkafka::Delivery::ExactlyOnce {
-                    transactional_id: Arc::clone(instance),
-                    transaction_timeout: TRANSACTION_TIMEOUT,
-                },
-                Delivery::AtLeastOnce => kuroshio_librdkafka::Delivery::AtLeastOnce,
-            },
-            memory_bytes: self.pump_memory(),
-            rack: self.rack.as_ref().map(ToString::to_string),
-        }
+    /// Builds a pump's engine, as often as it is asked.
+    fn engine(&self, instance: &Arc<str>, wake: WakeSlot) -> impl FnMut() -> Built + Send + use<> {
+        let delivery = match self.flow.delivery {
+            Delivery::ExactlyOnce => exactly_once(Arc::clone(instance)),
+            Delivery::AtLeastOnce => kuroshio_librdkafka::Delivery::AtLeastOnce,
+        };
+        self.build(delivery, self.pump_memory(), wake)
     }
 
-    /// Of the engine that tries what a pump's was refused; in `at_least_once`, too, nothing of it is to count.
-    fn trial_settings(&self, instance: &Arc<str>) -> Settings {
-        Settings {
-            delivery: kuroshio_librdkafka::Delivery::ExactlyOnce {
-                transactional_id: format!("{instance}.trial").into(),
-                transaction_timeout: TRANSACTION_TIMEOUT,
-            },
-            memory_bytes: kuroshio_librdkafka::MEMORY_MIN,
-            ..self.engine_settings(instance)
-        }
+    /// Builds the engine that tries what a pump's was refused; in `at_least_once`, too, nothing of it is to count.
+    fn trial_engine(&self, pump: &Arc<str>) -> impl FnMut() -> Built + Send + use<> {
+        let delivery = exactly_once(format!("{pump}.trial").into());
+        self.build(delivery, kuroshio_librdkafka::MEMORY_MIN, WakeSlot::default())
     }
 
-    /// Builds an engine, as often as it is asked.
-    fn engine(
+    /// Builds engines, with the credentials of the moment.
+    fn build(
         &self,
-        settings: Settings,
+        delivery: kuroshio_librdkafka::Delivery,
+        memory_bytes: u64,
         wake: WakeSlot,
-    ) -> impl FnMut() -> Result<Librdkafka, kuroshio_core::engine::EngineError> + Send + use<> {
-        let clients = self.clients.clone();
+    ) -> impl FnMut() -> Built + Send + use<> {
+        let (flow, clients) = (Arc::clone(&self.flow.name), self.clients.clone());
+        let rack = self.rack.as_ref().map(ToString::to_string);
         move || {
             let [source, target] = clients.each_ref().map(|client| client.borrow().clone());
             let engine = Librdkafka::new(Settings {
+                flow: Arc::clone(&flow),
                 source,
                 target,
-                ..settings.clone()
+                delivery: delivery.clone(),
+                memory_bytes,
+                rack: rack.clone(),
             })?;
             let waker = engine.waker();
             wake.put(move || waker.wake());
@@ -432,6 +421,15 @@ impl FlowRun {
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
     task.await;
     name
+}
+
+type Built = Result<Librdkafka, kuroshio_core::engine::EngineError>;
+
+fn exactly_once(transactional_id: Arc<str>) -> kuroshio_librdkafka::Delivery {
+    kuroshio_librdkafka::Delivery::ExactlyOnce {
+        transactional_id,
+        transaction_timeout: TRANSACTION_TIMEOUT,
+    }
 }
 
 /// Tells a pump that its clients are to be made anew.

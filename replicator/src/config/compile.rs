@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use kuroshio_core::routes::{self, Residency, RouteError, RouteSettings, Router};
 
 use super::mistakes::{Mistakes, below, item};
-use super::raw::{RawCluster, RawConfig, RawEnds, RawResidency};
+use super::raw::{RawCluster, RawConfig, RawEnds, RawResidency, RawSecret};
 use super::settings::RawSettings;
 use super::values::{Alias, Pattern};
 use super::words::{Forward, Naming};
@@ -96,7 +96,7 @@ pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
 }
 
 /// What can be sent in a header, and is something.
-fn http_token(token: String, mistakes: &mut Mistakes) -> Option<Secret> {
+fn http_token(RawSecret(token): RawSecret, mistakes: &mut Mistakes) -> Option<Secret> {
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         let why = "is not made of one or more visible ASCII characters; `openssl rand -hex 32` makes one";
         mistakes.add("http.token", why);

@@ -4,6 +4,7 @@
 mod compile;
 mod cross;
 mod endpoint;
+mod file;
 mod later;
 mod layers;
 mod mistakes;
@@ -26,6 +27,7 @@ use kuroshio_core::routes::Router;
 use kuroshio_core::secret::Secret;
 
 pub use endpoint::Endpoint;
+pub use file::File;
 pub use layers::Environment;
 pub use mistakes::{Mistake, Mistakes};
 pub use values::{Pattern, Pumps, Start};
@@ -362,15 +364,18 @@ impl Config {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(path: &Path, environment: &Environment) -> Result<Config, Mistakes> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    parse(&read(path)?, environment)
+}
+
+fn read(path: &Path) -> Result<String, Mistakes> {
+    std::fs::read_to_string(path).map_err(|error| {
         let mut mistakes = Mistakes::default();
         mistakes.add(
             "--config",
             format!("the file {} cannot be read: {error}", path.display()),
         );
         mistakes
-    })?;
-    parse(&text, environment)
+    })
 }
 
 /// Reads a YAML text, with `environment` over it.
@@ -379,9 +384,14 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Mistakes> 
 /// Everything that is wrong, at once.
 pub fn parse(text: &str, environment: &Environment) -> Result<Config, Mistakes> {
     let mut mistakes = Mistakes::default();
-    let Some(tree) = layers::merge(text, environment, &mut mistakes) else {
-        return Err(mistakes);
-    };
+    match layers::merge(text, environment, &mut mistakes) {
+        Some(tree) => made_of(tree, mistakes),
+        None => Err(mistakes),
+    }
+}
+
+/// The configuration of a tree, in which these mistakes were found already.
+fn made_of(tree: layers::Tree, mut mistakes: Mistakes) -> Result<Config, Mistakes> {
     let config = compile::compile(tree.root, &mut mistakes);
     mistakes.name_variables(&tree.variables);
     match config {

@@ -206,7 +206,7 @@ pub(crate) struct RawHttp {
     /// TLS of the server.
     pub tls: Option<RawHttpTls>,
     /// Bearer token that callers must show, but for probes and health checks.
-    pub token: Option<String>,
+    pub token: Option<RawSecret>,
 }
 
 impl Default for RawHttp {

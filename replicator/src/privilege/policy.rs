@@ -99,22 +99,9 @@ impl Arn {
 
     /// The ARN of something in the cluster; with `*` at its end: of all that begin so.
     fn thing(&self, kind: Kind, name: &str) -> String {
-        match name.strip_suffix('*') {
-            None => format!(
-                "{self:#}{}/{}/{}/{}",
-                kind.in_arn(),
-                self.name,
-                self.uuid,
-                escaped(name)
-            ),
-            Some(start) => format!(
-                "{self:#}{}/{}/{}/{}*",
-                kind.in_arn(),
-                self.name,
-                self.uuid,
-                escaped(start)
-            ),
-        }
+        let (name, rest) = name.strip_suffix('*').map_or((name, ""), |start| (start, "*"));
+        let (of, name) = (kind.in_arn(), escaped(name));
+        format!("{self:#}{of}/{}/{}/{name}{rest}", self.name, self.uuid)
     }
 }
 

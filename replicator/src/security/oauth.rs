@@ -1,17 +1,15 @@
 //! Bearer tokens for client credentials (RFC 6749 §4.4), as Kafka's own clients ask for them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
 use kuroshio_core::secret::{Secret, Token};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::Certificate;
 
+use crate::asking;
 use crate::board::wall_ms;
 use crate::config::TokenServer;
 
@@ -42,15 +40,11 @@ impl Asker {
 }
 
 fn ask(server: &TokenServer, ca_file: Option<&Path>) -> Result<Token, String> {
-    let tls = TlsConfig::builder()
-        .root_certs(roots(ca_file)?)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build();
     let agent: Agent = Agent::config_builder()
         .timeout_global(Some(PATIENCE))
         .http_status_as_error(false)
         .max_redirects(0)
-        .tls_config(tls)
+        .tls_config(asking::tls(roots(ca_file)?))
         .build()
         .into();
     let who = BASE64_STANDARD.encode(format!("{}:{}", server.client_id, server.client_secret.reveal()));
@@ -110,14 +104,12 @@ fn expiry(token: &str) -> Option<i64> {
     Some(1_000 * seconds(claims.get("exp")?)?)
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<RootCerts, String> {
-    let mut roots = rustls_native_certs::load_native_certs().certs;
+fn roots(ca_file: Option<&Path>) -> Result<Vec<Certificate<'static>>, String> {
+    let mut roots = asking::system_roots();
     if let Some(file) = ca_file {
-        let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        roots.extend(read.map_err(|error| format!("{}: {error}", file.display()))?);
+        roots.extend(asking::roots_of(file)?);
     }
-    let roots = roots.iter().map(|root| Certificate::from_der(root).to_owned());
-    Ok(RootCerts::Specific(Arc::new(roots.collect())))
+    Ok(roots)
 }
 
 #[cfg(test)]

@@ -6,20 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Cluster, Config, Mistakes};
+use crate::config::{Cluster, Config, File};
 
 /// Between two looks at the files. The kubelet itself takes up to a minute to exchange a mounted secret.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// Reads the configuration again.
-pub type Again = Arc<dyn Fn() -> Result<Config, Mistakes> + Send + Sync>;
 
 /// Tells the engines that this cluster is secured otherwise.
 pub type Exchange = Box<dyn Fn(&Arc<str>, &Cluster) + Send + Sync>;
 
 /// Looks at the secrets, and makes the clients of a cluster anew when its have changed. Of the rest of the configuration nothing is taken.
 pub struct Rotation {
-    again: Again,
+    file: File,
+    /// As the file last had them.
+    wanted: BTreeMap<Arc<str>, Cluster>,
     clusters: BTreeMap<Arc<str>, Secured>,
     /// Makes the engines' clients anew.
     exchange: Exchange,
@@ -71,10 +70,10 @@ fn fingerprint<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Option<u64> {
 }
 
 impl Rotation {
-    /// Of these clusters, as the configuration has them now.
+    /// Of these clusters, as the configuration has them now, by what the file will say.
     #[must_use]
     pub fn new(
-        again: Again,
+        file: File,
         config: &Config,
         clusters: BTreeMap<Arc<str>, kuroshio_wire::Cluster>,
         exchange: Exchange,
@@ -84,7 +83,8 @@ impl Rotation {
             Some((alias, Secured { known, control }))
         };
         Self {
-            again,
+            file,
+            wanted: config.clusters.clone(),
             clusters: clusters.into_iter().filter_map(secured).collect(),
             exchange,
             told: None,
@@ -95,12 +95,7 @@ impl Rotation {
     pub async fn run(mut self) {
         loop {
             tokio::time::sleep(LOOK).await;
-            let again = Arc::clone(&self.again);
-            let loaded = tokio::task::block_in_place(|| again().map(seen));
-            let problem = match loaded {
-                Ok(seen) => self.apply(&seen),
-                Err(mistakes) => Some(mistakes.to_string()),
-            };
+            let problem = tokio::task::block_in_place(|| self.look());
             if problem != self.told {
                 if let Some(why) = &problem {
                     tracing::warn!(
@@ -114,10 +109,16 @@ impl Rotation {
     }
 
     /// Takes over what has changed; `Some`: why something could not be.
-    fn apply(&mut self, seen: &BTreeMap<Arc<str>, Known>) -> Option<String> {
+    fn look(&mut self) -> Option<String> {
+        match self.file.changed() {
+            Ok(None) => {}
+            Ok(Some(config)) => self.wanted = config.clusters,
+            Err(mistakes) => return Some(mistakes.to_string()),
+        }
         let mut problem = None;
         for (alias, secured) in &mut self.clusters {
-            let Some(now) = seen.get(alias).filter(|now| !now.is_secured_as(&secured.known)) else {
+            let now = self.wanted.get(alias).map(Known::of);
+            let Some(now) = now.filter(|now| !now.is_secured_as(&secured.known)) else {
                 continue;
             };
             // A certificate may be there before its key is.
@@ -129,13 +130,8 @@ impl Rotation {
             tracing::info!(cluster = %alias, "its secrets have changed: connecting anew");
             secured.control.secure(security);
             (self.exchange)(alias, &now.cluster);
-            secured.known = now.clone();
+            secured.known = now;
         }
         problem
     }
-}
-
-fn seen(config: Config) -> BTreeMap<Arc<str>, Known> {
-    let known = |(alias, cluster)| (alias, Known::of(&cluster));
-    config.clusters.into_iter().map(known).collect()
 }

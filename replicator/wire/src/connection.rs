@@ -236,20 +236,11 @@ impl Connection {
             let Ok(permit) = Arc::clone(&self.limit).acquire_owned().await else {
                 return Err(self.disconnected::<R>());
             };
-            let (answer, reply) = oneshot::channel();
-            self.dispatch(
-                request,
-                version,
-                Waiting {
-                    answer,
-                    _permit: Some(permit),
-                },
-            )?;
             let mut given_up = GivenUp {
                 connection: self,
                 armed: self.exclusive,
             };
-            let frame = reply.await.map_err(|_| self.disconnected::<R>());
+            let frame = self.exchange(request, version, Some(permit)).await;
             given_up.armed = false;
             frame
         };
@@ -268,17 +259,24 @@ impl Connection {
     /// Asks while no one else can: it holds all permits, or has not shown the connection to anybody yet.
     pub(crate) async fn ask_alone<R: Api>(&self, request: &R) -> Result<R::Response, Error> {
         let version = self.version::<R>(1)?;
-        let (answer, reply) = oneshot::channel();
-        self.dispatch(
-            request,
-            version,
-            Waiting {
-                answer,
-                _permit: None,
-            },
-        )?;
-        let frame = reply.await.map_err(|_| self.disconnected::<R>())?;
+        let frame = self.exchange(request, version, None).await?;
         frame::decode::<R>(frame, version).map_err(|why| self.garbled::<R>(why))
+    }
+
+    /// Sends a request, and waits for the frame of its answer. The permit is held until that has come.
+    async fn exchange<R: Api>(
+        &self,
+        request: &R,
+        version: i16,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Bytes, Error> {
+        let (answer, reply) = oneshot::channel();
+        let waiting = Waiting {
+            answer,
+            _permit: permit,
+        };
+        self.dispatch(request, version, waiting)?;
+        reply.await.map_err(|_| self.disconnected::<R>())
     }
 
     fn dispatch<R: Api>(&self, request: &R, version: i16, waiting: Waiting) -> Result<(), Error> {

@@ -63,7 +63,7 @@ impl ClusterSettings {
 }
 
 /// How streams are encrypted and authenticated.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Security {
     /// TLS; `None`: plaintext.
     pub tls: Option<Tls>,
@@ -85,7 +85,7 @@ impl Security {
 }
 
 /// How we say who we are. What it holds is used for the next connection, and to say it again on one whose time is over (KIP-368).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Sasl {
     /// PLAIN: never without TLS on a network that others share.
     Plain(Credentials),
@@ -98,7 +98,7 @@ pub enum Sasl {
 }
 
 /// A user and its password.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Credentials {
     /// The user.
     pub username: String,
@@ -133,14 +133,6 @@ impl fmt::Debug for Tokens {
         f.write_str("Tokens")
     }
 }
-
-impl PartialEq for Tokens {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for Tokens {}
 
 /// TLS towards brokers, whose names are always verified. The files are PEM, and read anew for every connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

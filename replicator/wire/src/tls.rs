@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{AlertDescription, CertificateError, ClientConfig, Error, RootCertStore};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -117,18 +117,16 @@ fn in_words(host: &str, error: &std::io::Error) -> String {
         Error::InvalidMessage(_) => {
             format!("what {host} answers is no TLS (the port of a plaintext listener?)")
         }
-        Error::AlertReceived(alert) => alerted(*alert),
+        Error::AlertReceived(alert) => refusal(&format!("{alert:?}")),
         other => other.to_string(),
     }
 }
 
-fn alerted(alert: AlertDescription) -> String {
-    format!("the broker refused us: {alert:?} (does it trust the client certificate, tls.cert_file?)")
+fn refusal(why: &str) -> String {
+    format!("the broker refused us: {why} (does it trust the client certificate, tls.cert_file?)")
 }
 
 /// The broker said so in an alert, after the handshake.
 pub(crate) fn refused(why: &str) -> Unreachable {
-    Unreachable::Tls(
-        format!("the broker refused us: {why} (does it trust the client certificate, tls.cert_file?)").into(),
-    )
+    Unreachable::Tls(refusal(why).into())
 }

@@ -129,6 +129,11 @@ impl LaneState {
         }
     }
 
+    /// Whether it leaves, and nothing of it is in flight any more.
+    pub(super) fn has_arrived(&self) -> bool {
+        self.phase == Phase::Leaving && self.window.in_flight() == 0
+    }
+
     /// Whether more is settled than committed.
     pub(super) fn is_unstored(&self) -> bool {
         self.committed.as_ref().is_none_or(|c| c.offset < self.floor())

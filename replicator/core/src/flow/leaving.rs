@@ -33,8 +33,7 @@ impl Flow {
             }
             // After a refusal nothing more of it is placed: nothing is waited for.
             let refused = matches!(state.exit, Some(Exit::Refused(..)));
-            let in_flight = state.window.in_flight() > 0 && !refused;
-            let stays_on = in_flight || (owes && !refused);
+            let stays_on = !refused && (owes || state.window.in_flight() > 0);
             let exit = if stays {
                 state.exit.take()
             } else {
@@ -72,15 +71,14 @@ impl Flow {
 
     /// Lanes that leave are gone once nothing of them is in flight and their last position is stored.
     fn part(&mut self, now: Time) {
-        let settled = |state: &&LaneState| state.phase == Phase::Leaving && state.window.in_flight() == 0;
-        let ungiven = |state: &LaneState| state.farewell == Farewell::Owed && self.owes(state);
-        if self.lanes.values().filter(settled).any(ungiven) {
+        if self.lanes.values().any(|state| self.bids_farewell(state)) {
             self.batch.hurry = true;
             self.end_batch(now);
         }
-        let leaving = self.lanes.iter().filter(|(_, state)| settled(state));
-        let gone: Vec<Lane> = leaving
-            .filter(|(_, state)| !self.owes(state))
+        let gone: Vec<Lane> = self
+            .lanes
+            .iter()
+            .filter(|(_, state)| state.has_arrived() && !self.owes(state))
             .map(|(lane, _)| *lane)
             .collect();
         for lane in gone {
@@ -88,9 +86,14 @@ impl Flow {
         }
     }
 
+    /// Whether the last position of a lane that leaves can be stored, and was not given to be.
+    pub(super) fn bids_farewell(&self, state: &LaneState) -> bool {
+        state.has_arrived() && state.farewell == Farewell::Owed && self.owes(state)
+    }
+
     /// Whether the last position of a lane that leaves is to be stored: whoever opens its partition next shall copy nothing again. Only while
     /// the partition is surely nobody else's: it would be put back. Without a seat nobody stores anything.
-    pub(super) fn owes(&self, state: &LaneState) -> bool {
+    fn owes(&self, state: &LaneState) -> bool {
         self.settings.delivery == Delivery::AtLeastOnce
             && self.committer().is_some()
             && (self.owned.contains(&state.slot) || self.given_up.contains(&state.slot))

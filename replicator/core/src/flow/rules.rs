@@ -325,14 +325,9 @@ impl Flow {
     pub(super) fn unstored(&self) -> Vec<(Lane, Position)> {
         self.lanes
             .iter()
-            .filter(|(_, state)| match state.phase {
-                Phase::Running => true,
-                Phase::Leaving => {
-                    state.window.in_flight() == 0 && state.farewell == Farewell::Owed && self.owes(state)
-                }
-                Phase::New | Phase::Opening | Phase::Quarantined { .. } => false,
+            .filter(|(_, state)| {
+                state.phase == Phase::Running && state.is_unstored() || self.bids_farewell(state)
             })
-            .filter(|(_, state)| state.is_unstored())
             .map(|(lane, state)| (*lane, state.settled()))
             .collect()
     }
