@@ -1,19 +1,19 @@
 //! The clerk of one pump: finds out where lanes start, and commits that before their first record.
 
+mod answers;
 pub(crate) mod identity;
 mod orphans;
 mod starts;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kuroshio_core::flow::{Pairing, Quarantine};
-use kuroshio_core::start::{Loss, LossReason, OnDataLoss};
+use kuroshio_core::start::{Loss, OnDataLoss};
 use kuroshio_core::types::{Lane, Membership, Position, SourceOffset, TargetOffset, TopicPartition};
 use kuroshio_wire::{
-    ByPartition, Class, Cluster, Committer, EpochEnd, Error, GroupOffset, Isolation, KafkaCode, ListedOffset,
-    OffsetAt, Stored,
+    ByPartition, Cluster, EpochEnd, Error, GroupOffset, Isolation, ListedOffset, OffsetAt, Stored,
 };
 use tokio::sync::{Notify, OnceCell, mpsc, watch};
 use tracing::Instrument;
@@ -93,17 +93,27 @@ struct Bounds {
     log_start: SourceOffset,
     log_end: SourceOffset,
     /// Uncommitted records counted: what is copied from now on lies at or behind it.
-    target_end: TargetOffset,
+    target_end: ListedOffset,
     /// Where the leader epoch of the position ends, if it has one.
     epoch: Option<EpochEnd>,
+}
+
+/// What the pump knows of the lanes that it wants opened.
+struct Told {
+    /// They go on whatever was lost.
+    resumed: BTreeSet<Lane>,
+    /// Their target logs were cut, and where.
+    cuts: BTreeMap<Lane, TargetOffset>,
 }
 
 /// What is known of a lane before it is looked at.
 struct Was {
     /// Its position, as it is committed on the target.
     stored: Option<GroupOffset>,
-    /// Without one: the copy of its position on the source, and its metadata.
+    /// The copy of its position on the source, and its metadata.
     copy: Option<(SourceOffset, Arc<str>)>,
+    /// Where its target log was cut, if the pump saw that.
+    cut: Option<TargetOffset>,
     /// What to do about loss.
     on_data_loss: OnDataLoss,
 }
@@ -139,13 +149,15 @@ impl Clerk {
         let OpenErrand {
             lanes,
             resumed,
+            cuts,
             membership,
         } = errand;
+        let told = Told { resumed, cuts };
         let mut lanes = self.without_deleted(lanes).await?;
         self.release_the_dead(&lanes).await;
         let began = Instant::now();
         loop {
-            lanes = self.round(lanes, &resumed, &membership).await?;
+            lanes = self.round(lanes, &told, &membership).await?;
             if lanes.is_empty() {
                 return Ok(());
             }
@@ -190,7 +202,7 @@ impl Clerk {
     async fn round(
         &mut self,
         lanes: Vec<(Lane, Pairing)>,
-        resumed: &BTreeSet<Lane>,
+        told: &Told,
         membership: &Membership,
     ) -> Result<Vec<(Lane, Pairing)>, PumpGone> {
         if lanes.is_empty() {
@@ -227,7 +239,7 @@ impl Clerk {
                 return Ok(unstable);
             }
         };
-        let decided = self.decide_all(stable, &others, resumed).await;
+        let decided = self.decide_all(stable, &others, told).await;
         self.write_and_tell(decided, membership).await?;
         Ok(unstable)
     }
@@ -237,7 +249,7 @@ impl Clerk {
         &self,
         stable: Vec<(Lane, Pairing, Option<GroupOffset>)>,
         others: &BTreeSet<Arc<str>>,
-        resumed: &BTreeSet<Lane>,
+        told: &Told,
     ) -> Vec<(Lane, Pairing, Outcome)> {
         let sources = || stable.iter().map(|(_, pairing, _)| pairing.source.clone());
         let list = |at: OffsetAt| {
@@ -265,9 +277,9 @@ impl Clerk {
             }
             let mut bounds = || {
                 Ok(Bounds {
-                    log_start: SourceOffset(offset_of(&mut starts, &pairing.source)?),
-                    log_end: SourceOffset(offset_of(&mut ends, &pairing.source)?),
-                    target_end: TargetOffset(offset_of(&mut placed, &pairing.target())?),
+                    log_start: SourceOffset(listed(&mut starts, &pairing.source)?.offset),
+                    log_end: SourceOffset(listed(&mut ends, &pairing.source)?.offset),
+                    target_end: listed(&mut placed, &pairing.target())?,
                     epoch: epochs.remove(&pairing.source).transpose().map_err(Some)?,
                 })
             };
@@ -284,7 +296,8 @@ impl Clerk {
             let was = Was {
                 stored: offset,
                 copy,
-                on_data_loss: if resumed.contains(&lane) {
+                cut: told.cuts.get(&lane).copied(),
+                on_data_loss: if told.resumed.contains(&lane) {
                     OnDataLoss::Continue
                 } else {
                     self.on_data_loss
@@ -299,172 +312,15 @@ impl Clerk {
         }
         decided
     }
-
-    /// Commits the new starts, fenced, and tells the pump what became of its lanes.
-    async fn write_and_tell(
-        &self,
-        decided: Vec<(Lane, Pairing, Outcome)>,
-        membership: &Membership,
-    ) -> Result<(), PumpGone> {
-        let starts: Vec<(TopicPartition, GroupOffset)> = decided
-            .iter()
-            .filter_map(|(_, pairing, outcome)| match outcome {
-                Outcome::Starts {
-                    store: Some(offset), ..
-                } => Some((pairing.target(), offset.clone())),
-                _ => None,
-            })
-            .collect();
-        let mut written: ByPartition<()> = HashMap::new();
-        let mut refused = None;
-        if !starts.is_empty() {
-            match self
-                .target
-                .commit_offsets(&self.group, Committer::Member(membership), &starts)
-                .await
-            {
-                Ok(outcomes) => written = outcomes,
-                Err(error) => refused = Some(error),
-            }
-        }
-        let mut later = Vec::new();
-        for (lane, pairing, outcome) in decided {
-            let outcome = match outcome {
-                Outcome::Starts {
-                    position,
-                    store: Some(_),
-                    loss,
-                } => match (&refused, written.get(&pairing.target())) {
-                    (None, Some(Ok(()))) => {
-                        if let Some(loss) = loss {
-                            self.report(&pairing, &loss);
-                        }
-                        Outcome::Starts {
-                            position,
-                            store: None,
-                            loss: None,
-                        }
-                    }
-                    (Some(error), _) | (None, Some(Err(error))) => self.failed(error),
-                    (None, None) => Outcome::Again,
-                },
-                outcome => outcome,
-            };
-            let news = match outcome {
-                Outcome::Starts { position, .. } => News::Opened(lane, position),
-                Outcome::Failed(why) => News::OpenFailed(lane, why),
-                Outcome::Halted(why) => News::Halt(why),
-                Outcome::Again => {
-                    later.push(lane);
-                    continue;
-                }
-            };
-            self.line.tell(news).await?;
-        }
-        self.again(later).await
-    }
-
-    /// These lanes are to be asked for again, not at once.
-    async fn again(&self, lanes: Vec<Lane>) -> Result<(), PumpGone> {
-        if !lanes.is_empty() {
-            tokio::time::sleep(AGAIN).await;
-        }
-        self.stale(lanes).await
-    }
-
-    /// These lanes are to be asked for again, if they are still ours.
-    async fn stale(&self, lanes: Vec<Lane>) -> Result<(), PumpGone> {
-        for lane in lanes {
-            self.line.tell(News::OpenStale(lane)).await?;
-        }
-        Ok(())
-    }
-
-    async fn put_off(&self, lanes: &[(Lane, Pairing)], error: &Error) -> Result<(), PumpGone> {
-        match self.failed(error) {
-            Outcome::Failed(why) => {
-                for (lane, _) in lanes {
-                    self.line.tell(News::OpenFailed(*lane, why.clone())).await?;
-                }
-                Ok(())
-            }
-            Outcome::Starts { .. } | Outcome::Halted(_) | Outcome::Again => {
-                self.again(lanes.iter().map(|(lane, _)| *lane).collect()).await
-            }
-        }
-    }
-
-    /// An error that passes by itself means: ask again. Our generation may also just be over.
-    fn failed(&self, error: &Error) -> Outcome {
-        match (error.class(), error.code()) {
-            (Class::Retry, Some(KafkaCode::UnknownTopicOrPartition)) => {
-                self.look.notify_one();
-                Outcome::Failed(Quarantine {
-                    reason: "topic_missing",
-                    text: error.to_string(),
-                })
-            }
-            (Class::Retry, _) => {
-                self.board.error(error.to_string());
-                Outcome::Again
-            }
-            (Class::Rejoin | Class::Fenced, _) => Outcome::Again,
-            (
-                Class::Fatal,
-                Some(KafkaCode::TopicAuthorizationFailed | KafkaCode::GroupAuthorizationFailed),
-            ) => Outcome::Failed(Quarantine {
-                reason: "not_authorized",
-                text: error.to_string(),
-            }),
-            (Class::Fatal, _) => Outcome::Failed(Quarantine {
-                reason: "other",
-                text: error.to_string(),
-            }),
-        }
-    }
-
-    fn report(&self, pairing: &Pairing, loss: &Loss) {
-        let (source, count) = (&pairing.source, loss.count());
-        if count > 0 {
-            self.metrics
-                .lost(&source.topic, source.partition, loss.reason, count);
-        }
-        self.board.error(format!(
-            "{}; going on at offset {}",
-            loss_text(pairing, loss),
-            loss.then
-        ));
-    }
 }
 
-fn offset_of(
+fn listed(
     offsets: &mut ByPartition<Option<ListedOffset>>,
     partition: &TopicPartition,
-) -> Result<i64, Option<Error>> {
+) -> Result<ListedOffset, Option<Error>> {
     match offsets.remove(partition) {
-        Some(Ok(Some(listed))) => Ok(listed.offset),
+        Some(Ok(Some(listed))) => Ok(listed),
         Some(Err(error)) => Err(Some(error)),
         Some(Ok(None)) | None => Err(None),
     }
-}
-
-fn loss_text(pairing: &Pairing, loss: &Loss) -> String {
-    let (source, from, to) = (&pairing.source, loss.from, loss.to);
-    if loss.reason == LossReason::TargetRecreated {
-        let target = pairing.target();
-        let gone = match to.0 {
-            0 => "all of them are on the source still".to_owned(),
-            start if from < to => format!(
-                "what lay before offset {start} is gone for good, {from} to {to} without ever being copied"
-            ),
-            start => format!("what lay before offset {start} is gone for good"),
-        };
-        return format!(
-            "target partition {target} was deleted and made anew without the copies of {source}: {gone}"
-        );
-    }
-    format!(
-        "source partition {source}: offsets {from} to {to} are lost ({})",
-        loss.reason.as_str()
-    )
 }

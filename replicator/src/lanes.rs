@@ -130,6 +130,8 @@ impl Whereabouts {
 /// One lane in the view.
 #[derive(Clone, Debug)]
 pub struct LaneView {
+    /// Its number, another one each time that it is opened.
+    pub lane: Lane,
     /// What it binds.
     pub pairing: Pairing,
     /// Where it is in its life.
@@ -375,6 +377,7 @@ impl LaneDesk {
         let lanes = flow
             .lanes()
             .map(|(lane, state)| LaneView {
+                lane,
                 pairing: state.pairing.clone(),
                 phase: state.phase.clone(),
                 position: flow.position(lane),

@@ -11,6 +11,7 @@ pub mod compat;
 pub mod config;
 pub mod configs;
 pub mod control;
+pub mod cuts;
 pub mod demo;
 pub mod exporter;
 pub mod failover;

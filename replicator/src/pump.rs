@@ -144,6 +144,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 News::OpenFailed(lane, why) => self.flow.open_failed(now, lane, why),
                 News::OpenStale(lane) => self.flow.open_stale(now, lane),
                 News::Tried(lane, outcome) => self.flow.tried(now, lane, outcome),
+                News::TargetCut(lane, at) => self.flow.target_cut(now, lane, at),
                 News::Stored(positions) => {
                     self.batches.stored(positions.len());
                     self.flow.stored(now, positions);
@@ -182,11 +183,13 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
             Order::Open {
                 lanes,
                 resumed,
+                cuts,
                 membership,
             } => {
                 let errand = OpenErrand {
                     lanes,
                     resumed,
+                    cuts,
                     membership,
                 };
                 self.parts.ask("clerk", &self.parts.errands.clerk, errand)?;

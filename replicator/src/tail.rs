@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kuroshio_core::batch::Record;
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::origin::{self, HEADER, Tag};
-use kuroshio_core::types::SourceOffset;
+use kuroshio_core::types::{SourceOffset, TargetOffset};
 use kuroshio_wire::{Cluster, Error, Isolation, OffsetAt};
 
 /// Bytes read at a time.
@@ -30,7 +30,7 @@ pub struct Newest {
 }
 
 /// The newest record in the committed tail of the target partition that `source` was the last hop of, `depth` bytes
-/// deep.
+/// deep, and `before` an offset, if there is one.
 ///
 /// # Errors
 /// When the target cannot be read.
@@ -39,11 +39,13 @@ pub async fn newest_tag(
     source: &Arc<str>,
     pairing: &Pairing,
     depth: Depth,
+    before: Option<TargetOffset>,
 ) -> Result<Option<Newest>, Error> {
     let partition = pairing.target();
     let list = |at| target.list_offset(&partition, at, Isolation::ReadCommitted);
     let start = list(OffsetAt::Earliest).await?.map_or(0, |listed| listed.offset);
     let end = list(OffsetAt::Latest).await?.map_or(0, |listed| listed.offset);
+    let end = before.map_or(end, |before| end.min(before.0));
     let (mut upper, mut step, mut read) = (end, FIRST_STEP, 0);
     while upper > start && read < depth as usize {
         let lower = (upper - step).max(start);

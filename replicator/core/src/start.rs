@@ -4,105 +4,11 @@
 //! The rule is asked again and again: it answers with a start, or with what it needs to know next, which the
 //! caller looks up and adds to the [`Facts`].
 
-use std::fmt;
+mod metadata;
+
+pub use metadata::{LogId, Metadata, NO_TOPIC_ID};
 
 use crate::types::{Copies, Position, SourceOffset, TargetOffset};
-
-/// The topic id of clusters that give none: 16 zero bytes in Kafka's base64url.
-pub const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
-
-/// A source log.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LogId {
-    /// Kafka's cluster id: not empty, without white space.
-    pub cluster: String,
-    /// Kafka's topic id as Kafka writes it (base64url); [`NO_TOPIC_ID`] where it is not known.
-    pub topic: String,
-}
-
-impl LogId {
-    /// Whether the topics may be the same one: the same id, or one of them is not known.
-    fn may_be_topic(&self, other: &Self) -> bool {
-        self.topic == other.topic || self.topic == NO_TOPIC_ID || other.topic == NO_TOPIC_ID
-    }
-}
-
-/// What is stored with a position: `1 <source cluster id> <source topic id>`, and, if anything of [`Copies`] is known, where they
-/// are in order and end, an offset or `-` each, from where on they have tags (left out at the end), and the id of the target topic
-/// in which they lie, if it is known.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Metadata {
-    /// Whose position it is.
-    pub log: LogId,
-    /// Where the copies lie.
-    pub copies: Copies,
-    /// Kafka's id of the topic that they lie in.
-    pub target: Option<String>,
-}
-
-impl Metadata {
-    /// `None` if the text was not written by `Display`.
-    #[must_use]
-    pub fn parse(metadata: &str) -> Option<Self> {
-        let mut words = metadata.split(' ');
-        let (version, cluster, topic) = (words.next()?, words.next()?, words.next()?);
-        let mut offset = || words.next().map_or(Some(None), parse_offset);
-        let copies = Copies {
-            in_order: offset()?.map(TargetOffset),
-            end: offset()?.map(TargetOffset),
-            tagged_from: offset()?.map(SourceOffset),
-        };
-        let parsed = Self {
-            log: LogId {
-                cluster: cluster.to_owned(),
-                topic: topic.to_owned(),
-            },
-            copies,
-            target: words.next().map(str::to_owned),
-        };
-        let good = |id: &str| !id.is_empty() && !id.contains(char::is_whitespace);
-        let ids = [Some(cluster), Some(topic), parsed.target.as_deref()];
-        let valid = version == "1" && ids.into_iter().flatten().all(good);
-        // One meaning has one text.
-        (valid && parsed.to_string() == metadata).then_some(parsed)
-    }
-}
-
-/// `Some(None)` is a `-`; `None` is no offset.
-fn parse_offset(word: &str) -> Option<Option<i64>> {
-    if word == "-" {
-        return Some(None);
-    }
-    let offset: i64 = word.parse().ok()?;
-    (offset >= 0 && offset.to_string() == word).then_some(Some(offset))
-}
-
-impl fmt::Display for Metadata {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1 {} {}", self.log.cluster, self.log.topic)?;
-        let Copies {
-            in_order,
-            end,
-            tagged_from,
-        } = self.copies;
-        let words = [in_order.map(|o| o.0), end.map(|o| o.0), tagged_from.map(|o| o.0)];
-        let count = match (&self.target, words) {
-            (Some(_), _) | (None, [_, _, Some(_)]) => 3,
-            (None, [None, None, None]) => 0,
-            (None, _) => 2,
-        };
-        for offset in &words[..count] {
-            match offset {
-                Some(offset) => write!(f, " {offset}")?,
-                None => f.write_str(" -")?,
-            }
-        }
-        match &self.target {
-            Some(target) => write!(f, " {target}"),
-            None => Ok(()),
-        }
-    }
-}
 
 /// A position as it was found in the flow's group on the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +78,10 @@ pub struct Facts<'a> {
     pub source: &'a LogId,
     /// Kafka's id of the target topic as it is now; [`NO_TOPIC_ID`] where it is not known.
     pub target: &'a str,
+    /// The offset after the last one of the target log: its high watermark.
+    pub target_end: TargetOffset,
+    /// Records were placed here, or the target log ended here, although copies lay behind it: what lay from here on is gone.
+    pub cut: Option<TargetOffset>,
     /// First offset of the source log.
     pub log_start: SourceOffset,
     /// The offset after the last one of the source log: its high watermark.
@@ -180,7 +90,7 @@ pub struct Facts<'a> {
     pub first: bool,
     /// Start of partitions that the flow's first start finds.
     pub configured: Configured,
-    /// What the target's tail says; looked at only where the position is lost or missing.
+    /// What the target's tail says; looked at only where the position is lost or missing, or copies are.
     pub tail: Tail,
     /// What to do about loss.
     pub on_data_loss: OnDataLoss,
@@ -197,6 +107,8 @@ pub enum LossReason {
     Recreated,
     /// The target topic was deleted and created anew, so that the copies are gone. What the source still has is copied again.
     TargetRecreated,
+    /// The target log was cut (an unclean leader election), so that copies are gone. What the source still has of them is copied again.
+    TargetTruncation,
     /// The position is gone or not ours, and no tag could be verified to heal it.
     Position,
 }
@@ -210,6 +122,7 @@ impl LossReason {
             Self::Truncation => "truncation",
             Self::Recreated => "recreated",
             Self::TargetRecreated => "target_recreated",
+            Self::TargetTruncation => "target_truncation",
             Self::Position => "position",
         }
     }
@@ -230,11 +143,13 @@ pub struct Loss {
 
 impl Loss {
     /// Records to count as lost: at least 1, so that a loss of unknown extent is not silent; 0 where all copies that are gone will
-    /// be there again, because the source still has its first record.
+    /// be there again, because the source still has them.
     #[must_use]
     pub fn count(&self) -> u64 {
-        if self.reason == LossReason::TargetRecreated && self.then == SourceOffset(0) {
-            return 0;
+        match self.reason {
+            LossReason::TargetRecreated if self.then == SourceOffset(0) => return 0,
+            LossReason::TargetTruncation if self.from == self.to => return 0,
+            _ => {}
         }
         u64::try_from(self.to.0.saturating_sub(self.from.0))
             .unwrap_or(0)
@@ -248,7 +163,10 @@ pub enum Start {
     /// Here; without a committed position it is written at once, before the first record.
     At(Position),
     /// Look for the newest tag of this flow in the target's committed tail.
-    AskTail,
+    AskTail {
+        /// Only before this offset, if there is one.
+        before: Option<TargetOffset>,
+    },
     /// Read the source record at this offset and compare it with the target's record that names it.
     AskRecord(SourceOffset),
     /// Records are lost: count them, and start at `then`.
@@ -279,7 +197,7 @@ pub fn decide(facts: &Facts<'_>) -> Start {
             _ => without_position(facts, None),
         };
     };
-    let Some(Metadata { log, target, .. }) = Metadata::parse(committed.metadata) else {
+    let Some(Metadata { log, target, copies }) = Metadata::parse(committed.metadata) else {
         return without_position(facts, Some(committed.position.offset));
     };
     if log.cluster != facts.source.cluster {
@@ -300,6 +218,9 @@ pub fn decide(facts: &Facts<'_>) -> Start {
     }
     if was_other(target.as_deref(), facts) {
         return target_recreated(facts, position);
+    }
+    if let Some(cut) = cut(facts, copies.end) {
+        return target_cut(facts, &committed.position, cut);
     }
     if position < facts.log_start {
         return lost(
@@ -344,6 +265,47 @@ fn target_recreated(facts: &Facts<'_>, position: SourceOffset) -> Start {
     )
 }
 
+/// Where the target log was cut, if it was. `end`: where copies ended when the position was committed, if that is known; its copy
+/// on the source may know, too.
+fn cut(facts: &Facts<'_>, end: Option<TargetOffset>) -> Option<TargetOffset> {
+    let copied = facts.copy.and_then(|(_, text)| Metadata::parse(text));
+    let same = copied.filter(|was| was.log == *facts.source && !was_other(was.target.as_deref(), facts));
+    let known = end.max(same.and_then(|was| was.copies.end));
+    let short = known
+        .filter(|end| *end > facts.target_end)
+        .map(|_| facts.target_end);
+    facts.cut.into_iter().chain(short).min()
+}
+
+/// The target lost what lay from `cut` on. What it has before says which record of the source is the first one that is missing.
+fn target_cut(facts: &Facts<'_>, position: &Position, cut: TargetOffset) -> Start {
+    let start = facts.log_start;
+    let gone = |from: SourceOffset| {
+        let then = from.max(start);
+        lost(facts, LossReason::TargetTruncation, (from, then), then)
+    };
+    match facts.tail {
+        Tail::Unread => Start::AskTail { before: Some(cut) },
+        Tail::Tag(newest, Record::Unread) if newest >= start && newest < facts.log_end => {
+            Start::AskRecord(newest)
+        }
+        // Nothing of ours lay there.
+        Tail::Tag(newest, Record::Equal) if newest.plus(1) >= position.offset => {
+            let copies = Copies {
+                end: None,
+                ..position.copies
+            };
+            Start::At(Position {
+                copies,
+                ..position.clone()
+            })
+        }
+        Tail::Tag(newest, Record::Equal) => gone(newest.plus(1)),
+        // No tag, or one of another log: all that the source has. Of what it has no more at least one record was there.
+        Tail::NoTag | Tail::Tag(..) => gone(SourceOffset((start.0 - 1).max(0))),
+    }
+}
+
 /// Without a position that can be trusted (`untrusted`: the one that cannot), the target is asked: even on a
 /// first start, because a flow whose group was deleted looks like one.
 fn without_position(facts: &Facts<'_>, untrusted: Option<SourceOffset>) -> Start {
@@ -351,7 +313,7 @@ fn without_position(facts: &Facts<'_>, untrusted: Option<SourceOffset>) -> Start
         log_start, log_end, ..
     } = *facts;
     match facts.tail {
-        Tail::Unread => Start::AskTail,
+        Tail::Unread => Start::AskTail { before: None },
         Tail::NoTag => match untrusted {
             Some(position) => lost(facts, LossReason::Position, (position, position), log_start),
             None => first_start(facts),

@@ -20,6 +20,7 @@ use crate::board::FlowBoard;
 use crate::clerk::{Clerk, FirstStart};
 use crate::config::{self, Delivery, Pumps, Start};
 use crate::control::{Asked, Control};
+use crate::cuts::Cuts;
 use crate::first_look::FirstLook;
 use crate::lanes::{FlowEnds, LaneDesk, PumpView};
 use crate::line::{PumpLine, WakeSlot};
@@ -147,6 +148,14 @@ impl FlowRun {
         for number in 0..self.pump_count() {
             pumps.push(self.start_pump(&mut tasks, &shared, number)?);
         }
+        let cuts = Cuts {
+            target: self.target.clone(),
+            pumps: pumps
+                .iter()
+                .map(|pump| (pump.line.clone(), pump.view.clone()))
+                .collect(),
+        };
+        tasks.spawn(named("cuts", cuts.run()));
         let control = Control {
             flow: Arc::clone(&self.flow.name),
             target: self.target.clone(),

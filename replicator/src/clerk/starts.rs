@@ -5,21 +5,30 @@ use std::collections::BTreeMap;
 use kuroshio_core::flow::{Pairing, Quarantine};
 use kuroshio_core::start::{self, Committed, Configured, Facts, LossReason, Metadata, Start, Tail};
 use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TargetOffset, TopicPartition};
-use kuroshio_wire::{Error, GroupOffset, Isolation, OffsetAt};
+use kuroshio_wire::{Error, GroupOffset, Isolation, ListedOffset, OffsetAt};
 
+use super::answers::loss_text;
 use super::identity::{Epochs, judge_epochs};
-use super::{Bounds, Clerk, FirstStart, Outcome, Was, loss_text};
+use super::{Bounds, Clerk, FirstStart, Outcome, Was};
+use crate::cuts::is_of_the_leader;
 use crate::first_look::Seen;
 use crate::member::Seating;
 use crate::storer;
 use crate::tail::{self, Depth, Newest};
 
 impl Clerk {
-    /// Asks the rule until it has an answer.
+    /// Where a lane starts.
     pub(super) async fn decide(&self, pairing: &Pairing, was: Was, bounds: Bounds) -> Outcome {
+        let decided = self.ask_the_rule(pairing, was, bounds).await;
+        decided.unwrap_or_else(|error| self.failed(&error))
+    }
+
+    /// Asks the rule until it has an answer.
+    async fn ask_the_rule(&self, pairing: &Pairing, was: Was, bounds: Bounds) -> Result<Outcome, Error> {
         let Was {
             stored,
             copy,
+            cut,
             on_data_loss,
         } = was;
         let source = self.ends.log(pairing);
@@ -34,24 +43,20 @@ impl Clerk {
         let first = seating(|seating| seating.first) && seen.is_some();
         let fresh = seating(|seating| seating.fresh) && seen.is_some();
         let (mut tail, mut newest) = (Tail::Unread, None);
-        let configured = match self
+        let configured = self
             .configured(pairing, seen.filter(|_| first && stored.is_none()))
-            .await
-        {
-            Ok(configured) => configured,
-            Err(error) => return self.failed(&error),
-        };
+            .await?;
         let kept = stored
             .as_ref()
             .and_then(|offset| Metadata::parse(&offset.metadata));
         let position = stored.as_ref().map_or(0, |offset| offset.offset);
         let (epoch, log_end) = (bounds.epoch, bounds.log_end);
-        let judged = judge_epochs(&self.source, &pairing.source, epoch, position, log_end).await;
+        let target_end = TargetOffset(bounds.target_end.offset);
+        let judged = judge_epochs(&self.source, &pairing.source, epoch, position, log_end).await?;
         let epoch_end = match judged {
-            Ok(Epochs::Fine) => None,
-            Ok(Epochs::EndAt(end)) => Some(end),
-            Ok(Epochs::Unstable) => return Outcome::Again,
-            Err(error) => return self.failed(&error),
+            Epochs::Fine => None,
+            Epochs::EndAt(end) => Some(end),
+            Epochs::Unstable => return Ok(Outcome::Again),
         };
         loop {
             let committed = stored.as_ref().map(|offset| Committed {
@@ -68,6 +73,8 @@ impl Clerk {
                 copy: copy.as_ref().map(|(offset, metadata)| (*offset, &**metadata)),
                 source: &source,
                 target: target.as_deref().unwrap_or(start::NO_TOPIC_ID),
+                target_end,
+                cut,
                 log_start: bounds.log_start,
                 log_end: bounds.log_end,
                 first,
@@ -75,35 +82,39 @@ impl Clerk {
                 tail,
                 on_data_loss,
             };
-            let looked = match start::decide(&facts) {
-                Start::AskTail => self.look_for_tag(pairing, fresh, &mut newest).await,
-                Start::AskRecord(offset) => self.look_at_record(pairing, offset, newest.as_ref()).await,
-                decided => return self.conclude(pairing, stored.as_ref(), decided, bounds.target_end),
+            tail = match start::decide(&facts) {
+                Start::AskTail { before } => {
+                    if !self.may_look(pairing, before, &bounds.target_end, cut).await? {
+                        return Ok(Outcome::Again);
+                    }
+                    self.look_for_tag(pairing, fresh, before, &mut newest).await?
+                }
+                Start::AskRecord(offset) => self.look_at_record(pairing, offset, newest.as_ref()).await?,
+                decided => return Ok(self.conclude(pairing, stored.as_ref(), decided, target_end)),
             };
-            match looked {
-                Ok(found) => tail = found,
-                Err(error) => return self.failed(&error),
-            }
         }
     }
 
-    /// What the copies of the positions on the source say of lanes that have no position.
+    /// What the copies of the positions on the source say.
     pub(super) async fn copies_of_positions(
         &self,
         stable: &[(Lane, Pairing, Option<GroupOffset>)],
     ) -> Result<BTreeMap<TopicPartition, GroupOffset>, Error> {
-        let lost = stable.iter().filter(|(_, _, stored)| stored.is_none());
-        let lost: Vec<_> = lost.map(|(_, pairing, _)| pairing.source.clone()).collect();
-        if lost.is_empty() || !self.positions_on_source {
+        if !self.positions_on_source {
             return Ok(BTreeMap::new());
         }
-        storer::copies(&self.source, &self.group, Some(&lost)).await
+        let sources: Vec<_> = stable
+            .iter()
+            .map(|(_, pairing, _)| pairing.source.clone())
+            .collect();
+        storer::copies(&self.source, &self.group, Some(&sources)).await
     }
 
     async fn look_for_tag(
         &self,
         pairing: &Pairing,
         fresh: bool,
+        before: Option<TargetOffset>,
         newest: &mut Option<Newest>,
     ) -> Result<Tail, Error> {
         let depth = if fresh && !self.was_here().await? {
@@ -111,7 +122,7 @@ impl Clerk {
         } else {
             Depth::Search
         };
-        *newest = tail::newest_tag(&self.target, &self.ends.source, pairing, depth).await?;
+        *newest = tail::newest_tag(&self.target, &self.ends.source, pairing, depth, before).await?;
         Ok(newest.as_ref().map_or(Tail::NoTag, |found| {
             Tail::Tag(found.offset, start::Record::Unread)
         }))
@@ -144,6 +155,30 @@ impl Clerk {
         ))
     }
 
+    /// Whether what is asked for can be looked for: not while it is doubtful who leads a log that seems to be cut. `seen`: by the pump, which
+    /// was told by whom it wrote to.
+    async fn may_look(
+        &self,
+        pairing: &Pairing,
+        before: Option<TargetOffset>,
+        end: &ListedOffset,
+        seen: Option<TargetOffset>,
+    ) -> Result<bool, Error> {
+        let Some(cut) = before else {
+            return Ok(true);
+        };
+        let target = pairing.target();
+        if seen.is_none() && !is_of_the_leader(&self.target, &target, end).await? {
+            return Ok(false);
+        }
+        self.board.error(format!(
+            "cluster {}: the log of {target} was cut at offset {cut}, records that it had acknowledged are gone (an unclean leader \
+             election?); looking for what is missing",
+            self.ends.target
+        ));
+        Ok(true)
+    }
+
     /// What the rule's answer means for the lane.
     fn conclude(
         &self,
@@ -159,7 +194,9 @@ impl Clerk {
                 let unchanged = stored.is_some_and(|offset| {
                     let kept = Metadata::parse(&offset.metadata);
                     offset.offset == position.offset.0
-                        && kept.is_some_and(|kept| kept.log == source && kept.target == target)
+                        && kept.is_some_and(|kept| {
+                            kept.log == source && kept.target == target && kept.copies == position.copies
+                        })
                 });
                 position.copies = self.copies(position.copies, target_end);
                 let store = (!unchanged).then(|| self.ends.stored(pairing, &position));
@@ -172,7 +209,10 @@ impl Clerk {
             Start::Lost(loss) => {
                 let kept = stored.and_then(|offset| Metadata::parse(&offset.metadata));
                 // Of this log still: what another replicator copied of it lies where it lay.
-                let same = matches!(loss.reason, LossReason::Retention | LossReason::Truncation);
+                let same = matches!(
+                    loss.reason,
+                    LossReason::Retention | LossReason::Truncation | LossReason::TargetTruncation
+                );
                 let known = Copies {
                     tagged_from: kept.filter(|_| same).and_then(|kept| kept.copies.tagged_from),
                     ..Copies::default()
@@ -206,7 +246,7 @@ impl Clerk {
                 );
                 Outcome::Halted(text)
             }
-            Start::AskTail | Start::AskRecord(_) => Outcome::Again,
+            Start::AskTail { .. } | Start::AskRecord(_) => Outcome::Again,
         }
     }
 

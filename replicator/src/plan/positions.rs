@@ -7,7 +7,7 @@ use kuroshio_core::lag;
 use kuroshio_core::start::{
     self, Committed, Configured, Facts, LogId, Loss, Metadata, OnDataLoss, Start, Tail,
 };
-use kuroshio_core::types::{Copies, Position, SourceOffset, TopicPartition, group_of};
+use kuroshio_core::types::{Copies, Position, SourceOffset, TargetOffset, TopicPartition, group_of};
 use kuroshio_wire::{
     ByPartition, EpochEnd, Error, GroupOffset, Isolation, ListedOffset, OffsetAt, Stored, TopicId,
     TopicMetadata,
@@ -68,6 +68,8 @@ struct Found {
     stored: ByPartition<Stored>,
     starts: ByPartition<Option<ListedOffset>>,
     ends: ByPartition<Option<ListedOffset>>,
+    /// Where the target's logs end.
+    placed: ByPartition<Option<ListedOffset>>,
     /// First offsets from a configured time on.
     timed: ByPartition<Option<ListedOffset>>,
     epochs: ByPartition<EpochEnd>,
@@ -198,9 +200,14 @@ impl Ends<'_> {
             .iter()
             .filter_map(|lane| Some((lane.source.clone(), offset_of(lane)?.leader_epoch?)))
             .collect::<Vec<_>>();
-        let (starts, ends, timed, epochs) = tokio::join!(
+        let targets = lanes.iter().filter(|lane| lane.target_id.is_some());
+        let targets: Vec<_> = targets
+            .map(|lane| (lane.target.clone(), OffsetAt::Latest))
+            .collect();
+        let (starts, ends, placed, timed, epochs) = tokio::join!(
             list(all(), OffsetAt::Earliest),
             list(all(), OffsetAt::Latest),
+            self.target.list_offsets(targets, Isolation::ReadUncommitted),
             timed,
             self.source.offsets_for_leader_epochs(epochs)
         );
@@ -208,6 +215,7 @@ impl Ends<'_> {
             stored,
             starts,
             ends,
+            placed,
             timed,
             epochs,
             copies,
@@ -249,8 +257,12 @@ impl Ends<'_> {
                 return Ok(None);
             }
         };
+        // What does not tell its end was not cut, as far as anybody knows.
+        let placed = found.placed.remove(&lane.target).transpose()?.flatten();
         let facts = Facts {
             committed: stored.as_ref().map(|stored| committed(stored, epoch_end)),
+            target_end: TargetOffset(placed.map_or(i64::MAX, |listed| listed.offset)),
+            cut: None,
             copy: found
                 .copies
                 .get(&lane.source)
@@ -278,12 +290,20 @@ impl Ends<'_> {
 /// Fills the row with what the rule says; what is wrong is returned. `first`: the flow's setting `start`.
 fn judge(facts: &Facts<'_>, first: config::Start, row: &mut PositionRow) -> Option<String> {
     let mut decided = start::decide(facts);
-    let searched = decided == Start::AskTail;
+    let searched = decided == Start::AskTail { before: None };
     if searched {
         decided = start::decide(&Facts {
             tail: Tail::NoTag,
             ..facts.clone()
         });
+    }
+    if let Start::AskTail { before: Some(cut) } = decided {
+        // Where it goes on the target's records say, which a plan does not read.
+        let note =
+            format!("the log of the target partition was cut at {cut}: what is missing is copied again");
+        let problem = format!("{}-{}: {note}", row.topic, row.partition);
+        (row.resumes, row.note) = (Resumes::Elsewhere, Some(note));
+        return Some(problem);
     }
     let (resumes, offset, note) = match decided {
         Start::At(position) if searched => {
@@ -308,7 +328,7 @@ fn judge(facts: &Facts<'_>, first: config::Start, row: &mut PositionRow) -> Opti
             ));
         }
         // Asked only with a tail that was read.
-        Start::AskTail | Start::AskRecord(_) => (Resumes::Unknown, None, None),
+        Start::AskTail { .. } | Start::AskRecord(_) => (Resumes::Unknown, None, None),
     };
     row.resumes = resumes;
     row.offset = offset.map(|offset| offset.0);
@@ -345,122 +365,12 @@ fn loss_text(loss: &Loss) -> String {
                 loss.then
             )
         }
+        LossReason::TargetTruncation => {
+            "the log of the target partition was cut: what is missing is copied again".to_owned()
+        }
         LossReason::Position => format!("the position {from} was not written by this flow"),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HERE: &str = "1 here orders";
-
-    fn row() -> PositionRow {
-        PositionRow {
-            topic: "orders".into(),
-            partition: 0,
-            target_topic: "orders".into(),
-            resumes: Resumes::Unknown,
-            offset: None,
-            lag: None,
-            note: None,
-        }
-    }
-
-    /// A log from 10 to 30 of the topic `orders` in the cluster `here`, and what is stored for it.
-    fn judged(
-        stored: Option<(i64, &str)>,
-        fresh: bool,
-        on_data_loss: OnDataLoss,
-    ) -> (PositionRow, Option<String>) {
-        let stored = stored.map(|(offset, metadata)| GroupOffset {
-            offset,
-            leader_epoch: None,
-            metadata: metadata.into(),
-        });
-        let log = LogId {
-            cluster: "here".to_owned(),
-            topic: "orders".to_owned(),
-        };
-        let facts = Facts {
-            committed: stored.as_ref().map(|stored| committed(stored, None)),
-            copy: None,
-            target: start::NO_TOPIC_ID,
-            source: &log,
-            log_start: SourceOffset(10),
-            log_end: SourceOffset(30),
-            first: fresh,
-            configured: Configured::Latest(None),
-            tail: Tail::Unread,
-            on_data_loss,
-        };
-        let mut row = row();
-        let problem = judge(&facts, config::Start::Latest, &mut row);
-        (row, problem)
-    }
-
-    #[test]
-    fn a_position_is_gone_on_with_or_it_is_said_why_not() {
-        use OnDataLoss::{Continue, Halt};
-        use Resumes::{Begins, Committed, Elsewhere, Stands};
-        for (stored, fresh, on_loss, resumes, offset, note) in [
-            (Some((20, HERE)), false, Continue, Committed, Some((20, 10)), ""),
-            (None, true, Continue, Begins, Some((30, 0)), "latest"),
-            // It appeared after the flow's first start.
-            (None, false, Continue, Begins, Some((10, 20)), "earliest"),
-            (
-                Some((5, HERE)),
-                false,
-                Continue,
-                Elsewhere,
-                Some((10, 20)),
-                "5 to 10 are gone by retention",
-            ),
-            (Some((5, HERE)), false, Halt, Stands, None, "on_data_loss: halt"),
-            (
-                Some((40, HERE)),
-                false,
-                Continue,
-                Elsewhere,
-                Some((30, 0)),
-                "cut at 30, before the position 40",
-            ),
-            (
-                Some((20, "1 here bills")),
-                false,
-                Continue,
-                Elsewhere,
-                Some((10, 20)),
-                "made anew",
-            ),
-            (
-                Some((20, "somebody's")),
-                false,
-                Continue,
-                Elsewhere,
-                Some((10, 20)),
-                "not written by this flow",
-            ),
-        ] {
-            let (row, problem) = judged(stored, fresh, on_loss);
-            assert_eq!(
-                (row.resumes, row.offset.zip(row.lag)),
-                (resumes, offset),
-                "{stored:?}"
-            );
-            let said = row.note.unwrap_or_default();
-            assert!(
-                said.contains(note) && said.is_empty() == note.is_empty(),
-                "{said}"
-            );
-            assert_eq!(
-                problem.is_some(),
-                matches!(resumes, Elsewhere | Stands),
-                "{problem:?}"
-            );
-        }
-        let (row, problem) = judged(Some((20, "1 elsewhere orders")), false, Continue);
-        assert_eq!((row.resumes, row.offset), (Stands, None));
-        assert!(problem.unwrap().contains("the source is the cluster here"));
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! What a pump is made of, what it is told and what it asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use kuroshio_core::control::Scope;
 use kuroshio_core::engine::EngineError;
 use kuroshio_core::flow::{Assigned, FlowSettings, Pairing, Quarantine};
 use kuroshio_core::slots::Claims;
-use kuroshio_core::types::{Lane, Membership, Position};
+use kuroshio_core::types::{Lane, Membership, Position, TargetOffset};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,8 @@ pub enum News {
     OpenStale(Lane),
     /// See [`kuroshio_core::flow::Flow::tried`].
     Tried(Lane, Result<(), Quarantine>),
+    /// See [`kuroshio_core::flow::Flow::target_cut`].
+    TargetCut(Lane, TargetOffset),
     /// See [`kuroshio_core::flow::Flow::stored`].
     Stored(Vec<(Lane, Position)>),
     /// The clients are to be known otherwise: other credentials, or other certificates.
@@ -60,6 +62,8 @@ pub struct OpenErrand {
     pub lanes: Vec<(Lane, Pairing)>,
     /// Of these, those that go on whatever was lost.
     pub resumed: BTreeSet<Lane>,
+    /// Of these, those whose target log was cut, and where.
+    pub cuts: BTreeMap<Lane, TargetOffset>,
     /// Who opens them.
     pub membership: Membership,
 }

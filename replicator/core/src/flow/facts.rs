@@ -5,7 +5,7 @@ use super::orders::{Assigned, Delivery, Order, Pairing, Quarantine};
 use super::{Batch, Flow, Seat};
 use crate::engine::{Ended, Fact, PlacedRun, ReadRun, Refusal, RefusalKind};
 use crate::slots::slot_of;
-use crate::types::{Lane, Position, Time, TopicPartition};
+use crate::types::{Lane, Position, TargetOffset, Time, TopicPartition};
 
 impl Flow {
     // ---- facts: topics ----
@@ -27,10 +27,8 @@ impl Flow {
             if entry == Some(&state.pairing) || state.phase == Phase::Leaving {
                 continue;
             }
-            // What was refused must not be committed, wanted or not.
-            if !matches!(state.exit, Some(Exit::Refused(..))) {
-                state.exit = Some(state.exit_to(entry));
-            }
+            let exit = state.exit_to(entry);
+            state.leave_by(exit);
         }
         self.restless = true;
         self.advance(now);
@@ -155,6 +153,16 @@ impl Flow {
                 Ok(()) => (state.phase, state.refused) = (Phase::New, None),
                 Err(why) => state.quarantine(now, why),
             }
+        }
+        self.restless = true;
+        self.advance(now);
+    }
+
+    /// The target log of a lane ends here, although copies lay behind it.
+    pub fn target_cut(&mut self, now: Time, lane: Lane, at: TargetOffset) {
+        // One that was opened again since has another number.
+        if let Some(state) = self.lanes.get_mut(&lane).filter(|s| s.phase == Phase::Running) {
+            state.cut_at(at);
         }
         self.restless = true;
         self.advance(now);
@@ -318,8 +326,8 @@ impl Flow {
         let Some(state) = self.lanes.get_mut(&run.lane).filter(moving) else {
             return;
         };
-        self.restless |= state.phase == Phase::Leaving;
-        state.placed_to(run.base.plus(run.count));
+        state.placed(run);
+        self.restless |= state.phase == Phase::Leaving || state.cut.is_some();
         if let Err(fault) = state.window.placed(run.first, run.count) {
             let source = state.pairing.source.clone();
             self.halt(format!("{source}: {fault}"));
@@ -335,10 +343,7 @@ impl Flow {
             self.restless = true;
         }
         if let Some(state) = self.lanes.get_mut(&lane).filter(|s| s.phase == Phase::Running) {
-            // What was refused must not be committed, whatever else is said of the lane.
-            if !matches!(state.exit, Some(Exit::Refused(..))) {
-                state.exit = Some(exit);
-            }
+            state.leave_by(exit);
             self.restless = true;
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::orders::{Pairing, Quarantine};
+use crate::engine::PlacedRun;
 use crate::slots::Slot;
 use crate::types::{Copies, Position, SourceOffset, TargetOffset, Time};
 use crate::window::Window;
@@ -46,6 +47,8 @@ pub struct LaneState {
     pub(super) window: Window,
     pub(super) leader_epoch: Option<i32>,
     pub(super) copies: Copies,
+    /// The target log was cut here, and since then nobody looked for what is gone.
+    pub(super) cut: Option<TargetOffset>,
     /// To be detached and opened again (or dropped) as soon as no transaction holds records of it.
     pub(super) exit: Option<Exit>,
     /// The record for which it is in quarantine, if it is for one that the target refused.
@@ -76,6 +79,8 @@ pub(super) enum Exit {
     Reopen,
     /// The target refused the record of it at this offset: what is open must not be committed.
     Refused(SourceOffset, Quarantine),
+    /// The target log was cut: what is open must not be committed, it lies behind a gap.
+    Cut,
     /// The source will not let us read it: what was read of it counts.
     Unreadable(Quarantine),
 }
@@ -90,6 +95,7 @@ impl LaneState {
             window: Window::new(SourceOffset(0)),
             leader_epoch: None,
             copies: Copies::default(),
+            cut: None,
             exit: None,
             refused: None,
             farewell: Farewell::Owed,
@@ -143,15 +149,51 @@ impl LaneState {
         self.window = Window::new(start.offset);
         self.leader_epoch = start.leader_epoch;
         self.copies = start.copies;
+        self.cut = None;
         self.committed = Some(start.clone());
         self.phase = Phase::Running;
         self.exit = None;
         self.refused = None;
     }
 
-    /// Copies lie up to here.
-    pub(super) fn placed_to(&mut self, end: TargetOffset) {
-        self.copies.end = self.copies.end.map(|known| known.max(end));
+    /// Records lie there now. Logs only grow: if others lay behind it, they are gone.
+    pub(super) fn placed(&mut self, run: &PlacedRun) {
+        // The broker did not say where they lie.
+        let end = (run.base.0 >= 0).then(|| run.base.plus(run.count));
+        if end.is_some() && self.copies.end.is_some_and(|known| run.base < known) {
+            self.cut_at(run.base);
+        }
+        self.copies.end = end.map(|end| self.copies.end.map_or(end, |known| known.max(end)));
+    }
+
+    /// The target log was cut.
+    pub(super) fn cut_at(&mut self, at: TargetOffset) {
+        self.cut = Some(self.cut.map_or(at, |known| known.min(at)));
+        if self.phase == Phase::Running {
+            self.leave_by(Exit::Cut);
+        }
+    }
+
+    /// It must leave. What must not be committed stays so, whatever else is said of the lane.
+    pub(super) fn leave_by(&mut self, exit: Exit) {
+        let weaker = match self.exit {
+            Some(Exit::Refused(..)) => true,
+            Some(Exit::Cut) => !matches!(exit, Exit::Refused(..)),
+            _ => false,
+        };
+        if !weaker {
+            self.exit = Some(exit);
+        }
+    }
+
+    /// The target will not have what is in flight.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.exit, Some(Exit::Refused(..)))
+    }
+
+    /// Whether what is open must not be committed.
+    pub(super) fn is_spoiled(&self) -> bool {
+        matches!(self.exit, Some(Exit::Refused(..) | Exit::Cut))
     }
 
     /// Nothing beyond the committed position counts.
@@ -185,7 +227,11 @@ impl LaneState {
         }
     }
 
-    pub(super) fn committed_at(&mut self, position: Position) {
+    /// A position was committed, and nothing is in flight: where copies end is known again.
+    pub(super) fn committed_at(&mut self, mut position: Position) {
+        if self.window.in_flight() == 0 {
+            position.copies.end = self.copies.end;
+        }
         self.committed = Some(position);
         self.failures = 0;
     }

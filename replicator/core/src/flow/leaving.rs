@@ -32,15 +32,14 @@ impl Flow {
                 detached.push(lane);
             }
             // After a refusal nothing more of it is placed: nothing is waited for.
-            let refused = matches!(state.exit, Some(Exit::Refused(..)));
-            let stays_on = !refused && (owes || state.window.in_flight() > 0);
+            let stays_on = !state.is_refused() && (owes || state.window.in_flight() > 0);
             let exit = if stays {
                 state.exit.take()
             } else {
                 Some(Exit::Dropped)
             };
             match exit {
-                Some(Exit::Reopen) => {
+                Some(Exit::Reopen | Exit::Cut) => {
                     state.phase = Phase::New;
                     self.renumber(lane);
                 }

@@ -1,12 +1,12 @@
 //! What the flow asks for, and what it is told besides the engine's facts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::BatchForm;
 use crate::slots::{Claims, Slot};
-use crate::types::{Lane, Membership, Position, SourceOffset, TopicPartition};
+use crate::types::{Lane, Membership, Position, SourceOffset, TargetOffset, TopicPartition};
 
 /// What fixes a flow's behaviour for its life.
 #[derive(Clone, Debug)]
@@ -87,6 +87,8 @@ pub enum Order {
         lanes: Vec<(Lane, Pairing)>,
         /// Of these, the lanes that somebody wants to go on after they were quarantined, whatever was lost.
         resumed: BTreeSet<Lane>,
+        /// Of these, the lanes whose target log was cut, and where.
+        cuts: BTreeMap<Lane, TargetOffset>,
         /// Fences the commit of the start.
         membership: Membership,
     },

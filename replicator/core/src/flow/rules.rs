@@ -1,6 +1,6 @@
 //! What follows from what was told: the order of things in the life of a pump.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::lane::{Exit, Farewell, LaneState, Phase};
 use super::orders::{Delivery, Order, Pairing};
@@ -40,13 +40,13 @@ impl Flow {
         let exactly_once = self.settings.delivery == Delivery::ExactlyOnce;
         if exactly_once && self.batch.state == BatchState::Open {
             let unowned = self.batch.lanes.iter().any(|lane| !self.owns(*lane));
-            let refused = self.batch.lanes.iter().any(|lane| self.is_refused(*lane));
+            let spoiled = self.batch.lanes.iter().any(|lane| self.is_spoiled(*lane));
             let hold_over = self
                 .batch
                 .since
                 .is_some_and(|t| now.since(t) >= self.settings.hold_limit);
             let stop_now = self.stopping && self.committer().is_none();
-            if unowned || refused || ((hold_over || stop_now) && self.committer().is_none()) {
+            if unowned || spoiled || ((hold_over || stop_now) && self.committer().is_none()) {
                 self.abort();
                 return;
             }
@@ -221,7 +221,7 @@ impl Flow {
         }
         let membership = self.committer()?;
         self.unopened = false;
-        let (mut lanes, mut resumed) = (Vec::new(), BTreeSet::new());
+        let (mut lanes, mut resumed, mut cuts) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
         for (lane, state) in &mut self.lanes {
             if state.phase == Phase::New {
                 state.phase = Phase::Opening;
@@ -229,11 +229,13 @@ impl Flow {
                 if self.resumed.remove(&state.pairing.source) {
                     resumed.insert(*lane);
                 }
+                cuts.extend(state.cut.map(|at| (*lane, at)));
             }
         }
         (!lanes.is_empty()).then_some(Order::Open {
             lanes,
             resumed,
+            cuts,
             membership,
         })
     }
@@ -309,10 +311,8 @@ impl Flow {
             .is_some_and(|state| self.owned.contains(&state.slot))
     }
 
-    pub(super) fn is_refused(&self, lane: Lane) -> bool {
-        self.lanes
-            .get(&lane)
-            .is_some_and(|state| matches!(state.exit, Some(Exit::Refused(..))))
+    fn is_spoiled(&self, lane: Lane) -> bool {
+        self.lanes.get(&lane).is_some_and(LaneState::is_spoiled)
     }
 
     /// Whether an open transaction has records or a position of the lane.

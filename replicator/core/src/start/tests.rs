@@ -15,6 +15,8 @@ fn facts(source: &LogId) -> Facts<'_> {
         copy: None,
         source,
         target: "target-1",
+        target_end: TargetOffset(1_000),
+        cut: None,
         log_start: SourceOffset(100),
         log_end: SourceOffset(200),
         first: false,
@@ -86,8 +88,8 @@ fn a_committed_position() {
                 now: "cluster-A".into(),
             },
         ),
-        (150, "", None, Start::AskTail),
-        (150, "2 cluster-A topic-1", None, Start::AskTail),
+        (150, "", None, Start::AskTail { before: None }),
+        (150, "2 cluster-A topic-1", None, Start::AskTail { before: None }),
     ] {
         let mut committed = committed(offset, metadata);
         committed.epoch_end = epoch_end.map(SourceOffset);
@@ -134,6 +136,85 @@ fn a_target_made_anew_is_filled_again() {
     }
 }
 
+/// A lane at 150 whose copies ended at `stored` when that was committed.
+fn decided(stored: &str, copied: Option<&str>, cut: Option<i64>, tail: Tail) -> Start {
+    let (source, metadata) = (source(), format!("{OURS} - {stored} - target-1"));
+    let mut committed = committed(150, &metadata);
+    committed.position.copies.end = Some(TargetOffset(7));
+    let mut decided = decide(&Facts {
+        committed: Some(committed),
+        copy: copied.map(|text| (SourceOffset(140), text)),
+        cut: cut.map(TargetOffset),
+        tail,
+        ..facts(&source)
+    });
+    if let Start::At(position) = &mut decided {
+        let end = std::mem::take(&mut position.copies.end);
+        assert_eq!(
+            end.is_none(),
+            tail != Tail::Unread,
+            "what was known is not true any more"
+        );
+    }
+    decided
+}
+
+fn whole() -> Start {
+    Start::At(committed(150, OURS).position)
+}
+
+#[test]
+fn a_target_was_cut_where_it_ends_before_its_copies() {
+    let before = |cut| Start::AskTail {
+        before: Some(TargetOffset(cut)),
+    };
+    let copied = |source: u8, target: u8| format!("1 cluster-A topic-{source} - 1001 - target-{target}");
+    for (stored, copied, cut, expected) in [
+        ("1000", None, None, whole()),
+        ("-", None, None, whole()),
+        ("1001", None, None, before(1_000)),
+        // The copy on the source knows more, unless it is of something else.
+        ("-", Some(copied(1, 1)), None, before(1_000)),
+        ("-", Some(copied(0, 1)), None, whole()),
+        ("-", Some(copied(1, 0)), None, whole()),
+        // The log has grown again since.
+        ("-", None, Some(900), before(900)),
+        ("1001", None, Some(900), before(900)),
+        ("1001", None, Some(1_001), before(1_000)),
+    ] {
+        let decided = decided(stored, copied.as_deref(), cut, Tail::Unread);
+        assert_eq!(decided, expected, "{stored} {copied:?} {cut:?}");
+    }
+}
+
+#[test]
+fn a_target_that_was_cut_is_filled_from_what_it_has() {
+    use Record::{Differs, Equal, Unread};
+    let tag = |offset, record| Tail::Tag(SourceOffset(offset), record);
+    let gone = |from, then| loss(LossReason::TargetTruncation, from, then, then);
+    for (tail, expected) in [
+        (tag(120, Unread), Start::AskRecord(SourceOffset(120))),
+        (tag(120, Equal), gone(121, 121)),
+        (tag(149, Equal), whole()),
+        (tag(160, Equal), whole()),
+        // The source has them no more, or its tag is of another log.
+        (tag(90, Unread), gone(99, 100)),
+        (tag(120, Differs), gone(99, 100)),
+        (tag(300, Unread), gone(99, 100)),
+        (Tail::NoTag, gone(99, 100)),
+    ] {
+        assert_eq!(decided("1001", None, None, tail), expected, "{tail:?}");
+    }
+    let (source, metadata) = (source(), format!("{OURS} - 1001 - target-1"));
+    let all = Facts {
+        committed: Some(committed(150, &metadata)),
+        log_start: SourceOffset(0),
+        tail: Tail::NoTag,
+        ..facts(&source)
+    };
+    assert!(matches!(decide(&all), Start::Lost(loss) if loss.then.0 == 0 && loss.count() == 0));
+}
+
 #[test]
 fn a_target_is_another_one_only_where_both_ids_say_so() {
     let source = source();
@@ -171,14 +252,17 @@ fn a_target_is_another_one_only_where_both_ids_say_so() {
             })
         );
         assert_eq!(lost, is_other, "{metadata:?} {now}");
-        assert!(lost || decide(&dropped) == Start::AskTail, "{metadata:?} {now}");
+        assert!(
+            lost || decide(&dropped) == Start::AskTail { before: None },
+            "{metadata:?} {now}"
+        );
     }
     // Of another source topic: this one was never copied.
     let facts = Facts {
         copy: Some((SourceOffset(150), other_source)),
         ..facts(&source)
     };
-    assert_eq!(decide(&facts), Start::AskTail);
+    assert_eq!(decide(&facts), Start::AskTail { before: None });
 }
 
 #[test]
@@ -186,7 +270,7 @@ fn without_a_position_the_tail_decides() {
     let source = source();
     let tag = |offset, record| Tail::Tag(SourceOffset(offset), record);
     for (tail, expected) in [
-        (Tail::Unread, Start::AskTail),
+        (Tail::Unread, Start::AskTail { before: None }),
         (Tail::NoTag, start_at(100)),
         (tag(150, Record::Unread), Start::AskRecord(SourceOffset(150))),
         (tag(150, Record::Equal), start_at(151)),

@@ -37,6 +37,8 @@ pub enum Step {
     Read(u8, u8),
     Placed(u8),
     Refused(u8),
+    /// The target log of a lane was cut.
+    Cut(u8),
     OutOfRange(u8),
     Unreadable(u8),
     CaughtUp,
@@ -67,6 +69,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => any::<(u8, u8)>().prop_map(|(lane, bits)| Step::Read(lane, bits)),
         8 => any::<u8>().prop_map(Step::Placed),
         1 => any::<u8>().prop_map(Step::Refused),
+        1 => any::<u8>().prop_map(Step::Cut),
         1 => any::<u8>().prop_map(Step::OutOfRange),
         1 => any::<u8>().prop_map(Step::Unreadable),
         4 => Just(Step::CaughtUp),
@@ -86,6 +89,8 @@ pub struct Attached {
     pub next: i64,
     pub in_flight: BTreeSet<i64>,
     pub refused: bool,
+    /// Its target log was cut.
+    pub cut: bool,
 }
 
 pub struct Model {
@@ -111,6 +116,10 @@ pub struct Model {
     pub trying: Option<(Lane, i32)>,
     /// Partitions of which a record was refused; none is read again before it was tried apart.
     pub refused: BTreeSet<i32>,
+    /// Partitions whose target log was cut, and in which nobody looked for what is gone since.
+    pub cut: BTreeSet<i32>,
+    /// Where the target logs end.
+    pub ends: BTreeMap<i32, i64>,
     /// Partitions of the last order to open that were to go on whatever was lost.
     pub resumed: BTreeSet<i32>,
     pub attached: BTreeMap<Lane, Attached>,
@@ -175,6 +184,8 @@ impl Model {
             opening: BTreeMap::new(),
             trying: None,
             refused: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            ends: BTreeMap::new(),
             resumed: BTreeSet::new(),
             attached: BTreeMap::new(),
             left: BTreeMap::new(),
@@ -253,6 +264,7 @@ impl Model {
                 if std::mem::replace(&mut self.target, target) != target {
                     // Another topic refused it.
                     self.refused.clear();
+                    self.cut.clear();
                 }
                 self.catalog();
             }
@@ -260,6 +272,9 @@ impl Model {
             Step::Opened(which) => {
                 if let Some((lane, pairing)) = some(self.opening.clone(), which) {
                     self.opening.remove(&lane);
+                    if self.flow.lane(lane).is_some() {
+                        self.cut.remove(&pairing.source.partition);
+                    }
                     let at = *self.committed.entry(pairing.source).or_insert(0);
                     self.flow.opened(now, lane, &position(at));
                 }
@@ -343,6 +358,15 @@ impl Model {
                         }
                         _ => {}
                     }
+                }
+            }
+            Step::Cut(which) => {
+                let whole = self.attached.iter().filter(|(_, io)| !io.refused);
+                if let Some(lane) = some(whole.map(|(lane, _)| *lane), which) {
+                    let io = self.attached.get_mut(&lane).expect("just found");
+                    io.cut = true;
+                    self.cut.insert(io.pairing.source.partition);
+                    self.flow.target_cut(now, lane, TargetOffset(0));
                 }
             }
             Step::OutOfRange(which) => {
@@ -459,7 +483,13 @@ impl Model {
     }
 
     pub fn placed(&mut self, lane: Lane, at: i64) {
-        let (first, base) = (SourceOffset(at), TargetOffset(0));
+        let known = [&self.attached, &self.left]
+            .into_iter()
+            .find_map(|lanes| lanes.get(&lane));
+        let partition = known.map_or(0, |io| io.pairing.source.partition);
+        let end = self.ends.entry(partition).or_insert(0);
+        let (first, base) = (SourceOffset(at), TargetOffset(*end));
+        *end += 1;
         let run = PlacedRun {
             lane,
             first,

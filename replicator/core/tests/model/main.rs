@@ -168,6 +168,46 @@ fn what_leaves_without_transactions_leaves_its_position() {
     }
 }
 
+/// A record that lands before the end of what is there shows that the log was cut, whatever is in flight; what does not say where it lies shows
+/// nothing.
+#[test]
+fn a_log_that_was_cut_is_looked_at_before_anything_more_is_committed() {
+    for (bases, cut) in [
+        (&[7, 8, 9][..], None),
+        (&[7, 20, 21], None),
+        (&[7, 8, 8], Some(8)),
+        (&[7, 8, 2], Some(2)),
+        (&[7, -1, 0], None),
+        (&[7, -1, 20, 19], Some(19)),
+    ] {
+        for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
+            let mut model = Model::new(delivery);
+            model.carry_out();
+            [Step::Assigned(1), Step::Opened(0)]
+                .iter()
+                .for_each(|step| model.step(*step));
+            let (lane, io) = model.attached.iter().next().expect("it is open");
+            let (lane, partition) = (*lane, io.pairing.source.partition);
+            for (at, base) in bases.iter().enumerate() {
+                // One record, which is forwarded.
+                let bits = if at < 3 { 7 } else { 7 << 3 };
+                assert!(model.attached.contains_key(&lane), "{bases:?}: it left too early");
+                model.ends.insert(partition, *base);
+                model.read(0, bits);
+                model.place(0);
+                model.cut.extend(cut.filter(|cut| cut == base).map(|_| partition));
+                model.flow.tick(model.time());
+                model.carry_out();
+            }
+            assert_eq!(model.attached.contains_key(&lane), cut.is_none(), "{bases:?}");
+            assert_eq!(model.opening.len(), usize::from(cut.is_some()), "{bases:?}");
+            model.step(Step::Opened(0));
+            assert_eq!(model.attached.len(), 1);
+            model.drain();
+        }
+    }
+}
+
 /// What stands still is opened at once when somebody wants it to go on, once, and also where it became another lane on the way.
 #[test]
 fn what_is_resumed_goes_on_whatever_was_lost() {

@@ -14,9 +14,9 @@ impl Model {
             let mut lanes = self.flow.lanes();
             lanes.any(|(_, state)| state.pairing.source.partition == *partition)
         };
-        // Who loses a lane forgets what was refused of it.
-        let kept: BTreeSet<i32> = self.refused.iter().copied().filter(kept).collect();
-        self.refused = kept;
+        // Who loses a lane forgets what was refused of it, and that its log was cut.
+        let keep = |known: &BTreeSet<i32>| known.iter().copied().filter(kept).collect();
+        (self.refused, self.cut) = (keep(&self.refused), keep(&self.cut));
         while let Some(order) = self.flow.next_order(self.flow.may_open(), self.clerk) {
             match order {
                 Order::Join { claims } => {
@@ -39,6 +39,7 @@ impl Model {
                 Order::Open {
                     lanes,
                     resumed,
+                    cuts,
                     membership,
                 } => {
                     self.resumed.clear();
@@ -56,6 +57,8 @@ impl Model {
                         assert_eq!(pairing.target_id, self.target, "opens what is another topic now");
                         self.resumed
                             .extend(resumed.contains(&lane).then_some(pairing.source.partition));
+                        let cut = self.cut.contains(&pairing.source.partition);
+                        assert_eq!(cuts.contains_key(&lane), cut, "{}: was it cut?", pairing.source);
                         self.opening.insert(lane, pairing);
                     }
                 }
@@ -100,6 +103,7 @@ impl Model {
                                 next,
                                 in_flight,
                                 refused: false,
+                                cut: false,
                             },
                         );
                     }
@@ -209,6 +213,7 @@ impl Model {
                 "commits into a topic that is not there any more"
             );
             assert!(!io.refused, "no_record_is_lost: commits past a refused record");
+            assert!(!io.cut, "no_record_is_lost: commits what lies behind a gap");
         }
         let how = match self.fate % 8 {
             0..=4 => Ended::Committed,

@@ -297,6 +297,12 @@ impl Pump {
         self.go(Errand::Open(lanes, membership));
     }
 
+    fn named(&self, positions: Vec<(Lane, Position)>) -> Vec<(Lane, TopicPartition, Position)> {
+        let named =
+            |(lane, position): (Lane, Position)| Some((lane, self.pairings.get(&lane)?.target(), position));
+        positions.into_iter().filter_map(named).collect()
+    }
+
     fn execute(&mut self, order: Order) -> Option<End> {
         let result = match order {
             Order::Join { claims } => {
@@ -304,8 +310,12 @@ impl Pump {
                 Ok(())
             }
             Order::Open {
-                lanes, membership, ..
+                lanes,
+                cuts,
+                membership,
+                ..
             } => {
+                assert!(cuts.is_empty(), "nobody cuts logs here: {cuts:?}");
                 self.open(lanes, membership);
                 Ok(())
             }
@@ -317,11 +327,7 @@ impl Pump {
                 membership,
                 positions,
             } => {
-                let named = |(lane, position): (Lane, Position)| {
-                    Some((lane, self.pairings.get(&lane)?.target(), position))
-                };
-                let positions = positions.into_iter().filter_map(named).collect();
-                self.go(Errand::Store(membership, positions));
+                self.go(Errand::Store(membership, self.named(positions)));
                 Ok(())
             }
             Order::Attach(lanes) => self.attach(lanes),
