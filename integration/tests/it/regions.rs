@@ -16,8 +16,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
-/// Longest wait for anything that takes a second on a quiet machine.
-pub(crate) const WAIT: Duration = Duration::from_secs(60);
+/// Longest wait for anything that takes a second on a quiet machine; only what fails waits for it.
+pub(crate) const WAIT: Duration = Duration::from_secs(180);
 
 /// The `clusters` of a configuration.
 pub(crate) fn clusters(all: &[&Cluster]) -> Value {
