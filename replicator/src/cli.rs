@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -30,6 +31,8 @@ pub enum Command {
     Check(Check),
     /// Show what a start would do, and change nothing.
     Plan(Plan),
+    /// Read both sides and say what is lost, doubled, out of order or altered; exit code 2 if anything is.
+    Verify(Verify),
     /// Print the least that the configuration must be allowed as IAM policies of MSK, a JSON document for each cluster.
     IamPolicy(IamPolicy),
     /// Print the least that the configuration must be allowed as `kafka-acls` commands, for each cluster.
@@ -126,6 +129,23 @@ pub struct Plan {
     /// Exit with 2 if there is something to change or a problem, with 0 if there is neither.
     #[arg(long)]
     pub detailed_exitcode: bool,
+}
+
+/// `kuroshio verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Of which flows.
+    #[command(flatten)]
+    pub selected: Selected,
+    /// Only this topic of the source.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// Only records whose timestamps are no older than this, such as 2h.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub since: Option<Duration>,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 /// What the commands that print privileges have in common. They connect to nothing.

@@ -46,3 +46,4 @@ pub mod topics;
 pub mod traces;
 pub mod translation;
 pub mod trial;
+pub mod verify;

@@ -8,12 +8,13 @@ use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
 use kuroshio::cli::{
     Acls, Between, Check, Cli, Command, ConfigCommand, Demo, Exit, IamPolicy, InstanceAt, Output, Plan,
-    Privileged, Resume, Run, StatusOf,
+    Privileged, Resume, Run, StatusOf, Verify,
 };
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
 use kuroshio::plan::{self, PlanError};
 use kuroshio::traces::{Traces, TracesError};
+use kuroshio::verify::{self, VerifyError};
 use kuroshio::{check, demo, import, logs, privilege, show, takeover};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Demo(command) => demo(&command, &environment),
         Command::Check(command) => checked(&command, &environment),
         Command::Plan(command) => planned(&command, &environment),
+        Command::Verify(command) => verified(command, &environment),
         Command::IamPolicy(command) => iam_policy(command, environment),
         Command::Acls(command) => acls(command, environment),
         Command::Status(command) => status(&command),
@@ -223,6 +225,27 @@ fn planned(command: &Plan, environment: &Environment) -> anyhow::Result<Exit> {
     } else {
         Exit::Done
     })
+}
+
+fn verified(command: Verify, environment: &Environment) -> anyhow::Result<Exit> {
+    let config = config::load(&command.selected.config, environment)?;
+    start_logs(&config, environment)?;
+    let request = verify::Request {
+        region: command.selected.region,
+        flows: command.selected.flows,
+        topic: command.topic,
+        since: command.since,
+    };
+    let report = match runtime()?.block_on(verify::run(&config, &request)) {
+        Ok(report) => report,
+        Err(VerifyError::Asked(mistakes)) => return Err(mistakes.into()),
+        Err(error) => return Err(error.into()),
+    };
+    say(&match command.output {
+        Output::Json => json(&report)?,
+        Output::Text => report.text()?,
+    })?;
+    Ok(if report.ok { Exit::Done } else { Exit::Failed })
 }
 
 fn iam_policy(command: IamPolicy, environment: Environment) -> anyhow::Result<Exit> {

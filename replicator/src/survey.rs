@@ -1,13 +1,15 @@
-//! The topics of a flow as they are on both sides: what `plan` and `check` go by.
+//! The topics of a flow as they are on both sides: what `plan`, `check` and `verify` go by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kuroshio_core::needs::{Own, Side};
 use kuroshio_core::routes::{RoutePlan, is_reserved};
-use kuroshio_wire::{Cluster, Error, KafkaCode, TopicMetadata, Topics};
+use kuroshio_core::start::LogId;
+use kuroshio_core::types::TopicPartition;
+use kuroshio_wire::{Cluster, Error, KafkaCode, TopicId, TopicMetadata, Topics};
 
-use crate::config::Flow;
+use crate::config::{Flow, Partitions};
 use crate::own_topic::own_topics;
 
 /// Topics in one request.
@@ -31,6 +33,18 @@ pub(crate) struct Survey {
     pub(crate) own: Vec<Own>,
     /// Of these, those that are to be made on the source and will be copied, with their names on the target.
     pub(crate) coming: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// A partition that is copied.
+pub(crate) struct Lane {
+    /// On the source.
+    pub(crate) source: TopicPartition,
+    /// On the target.
+    pub(crate) target: TopicPartition,
+    /// What its position is a position of.
+    pub(crate) log: LogId,
+    /// Kafka's id of the target topic, if it is there and its cluster names ids.
+    pub(crate) target_id: Option<String>,
 }
 
 impl Survey {
@@ -125,5 +139,36 @@ impl Survey {
         ruled
             .map(|(source, target)| (Arc::clone(source), Arc::clone(target)))
             .collect()
+    }
+
+    /// The partitions that the flow copies; `source_id`: Kafka's id of the source.
+    pub(crate) fn lanes(&self, flow: &Flow, source_id: &str) -> Vec<Lane> {
+        let mut lanes = Vec::new();
+        for (source, target) in &self.plan.routes {
+            let Some(topic) = self.topics.get(source) else {
+                continue;
+            };
+            let target_topic = self.there.get(target);
+            let there = target_topic.map(TopicMetadata::partition_count);
+            let target_id = target_topic.and_then(|topic| topic.id);
+            let grows = flow.partitions == Partitions::Sync;
+            let limit = there.filter(|_| !grows).unwrap_or(i32::MAX);
+            let id = topic.id.unwrap_or(TopicId([0; 16]));
+            lanes.extend(
+                topic
+                    .names()
+                    .filter(|name| name.partition < limit)
+                    .map(|name| Lane {
+                        target: TopicPartition::new(Arc::clone(target), name.partition),
+                        source: name,
+                        log: LogId {
+                            cluster: source_id.to_owned(),
+                            topic: id.to_string(),
+                        },
+                        target_id: target_id.map(|id| id.to_string()),
+                    }),
+            );
+        }
+        lanes
     }
 }

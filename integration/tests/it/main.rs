@@ -48,6 +48,7 @@ mod takeover;
 mod tls;
 mod topics;
 mod translation;
+mod verify;
 mod wan;
 mod wire;
 mod zombie;

@@ -25,4 +25,5 @@ pub mod start;
 pub mod translate;
 pub mod types;
 pub mod varint;
+pub mod verify;
 pub mod window;

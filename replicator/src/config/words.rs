@@ -132,3 +132,12 @@ words! {
         Trace = "trace",
     }
 }
+
+impl From<Forward> for kuroshio_core::origin::Forward {
+    fn from(word: Forward) -> Self {
+        match word {
+            Forward::Local => Self::Local,
+            Forward::Relay => Self::Relay,
+        }
+    }
+}

@@ -4,20 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kuroshio_core::lag;
-use kuroshio_core::start::{
-    self, Committed, Configured, Facts, LogId, Loss, Metadata, OnDataLoss, Start, Tail,
-};
+use kuroshio_core::start::{self, Committed, Configured, Facts, Loss, Metadata, OnDataLoss, Start, Tail};
 use kuroshio_core::types::{Copies, Position, SourceOffset, TargetOffset, TopicPartition, group_of};
-use kuroshio_wire::{
-    ByPartition, EpochEnd, Error, GroupOffset, Isolation, ListedOffset, OffsetAt, Stored, TopicId,
-    TopicMetadata,
-};
+use kuroshio_wire::{ByPartition, EpochEnd, Error, GroupOffset, Isolation, ListedOffset, OffsetAt, Stored};
 use serde::Serialize;
 
 use super::Ends;
 use crate::clerk::identity::{Epochs, judge_epochs};
-use crate::config::{self, Partitions};
-use crate::survey::Survey;
+use crate::config;
+use crate::survey::{Lane, Survey};
 
 /// The positions of a flow.
 #[derive(Debug, Default, Serialize)]
@@ -79,14 +74,6 @@ struct Found {
     fresh: bool,
 }
 
-/// A partition that is copied.
-struct Lane {
-    source: TopicPartition,
-    target: TopicPartition,
-    log: LogId,
-    target_id: Option<String>,
-}
-
 impl Positions {
     /// The partitions that go on, by their names on the source: their names on the target, and where they go on.
     pub(super) fn copied(&self) -> HashMap<TopicPartition, (TopicPartition, i64)> {
@@ -105,7 +92,7 @@ impl Ends<'_> {
         (source_id, copies): (&str, BTreeMap<TopicPartition, GroupOffset>),
         problems: &mut Vec<String>,
     ) -> Result<Positions, Error> {
-        let lanes = self.lanes(survey, source_id);
+        let lanes = survey.lanes(self.flow, source_id);
         let group: Arc<str> = group_of(&self.flow.name).into();
         let (described, stored) = tokio::try_join!(
             self.target.describe_group(&group),
@@ -138,36 +125,6 @@ impl Ends<'_> {
         // Of another cluster are all positions of the flow, or none.
         problems.dedup();
         Ok(positions)
-    }
-
-    fn lanes(&self, survey: &Survey, source_id: &str) -> Vec<Lane> {
-        let mut lanes = Vec::new();
-        for (source, target) in &survey.plan.routes {
-            let Some(topic) = survey.topics.get(source) else {
-                continue;
-            };
-            let target_topic = survey.there.get(target);
-            let there = target_topic.map(TopicMetadata::partition_count);
-            let target_id = target_topic.and_then(|topic| topic.id);
-            let grows = self.flow.partitions == Partitions::Sync;
-            let limit = there.filter(|_| !grows).unwrap_or(i32::MAX);
-            let id = topic.id.unwrap_or(TopicId([0; 16]));
-            lanes.extend(
-                topic
-                    .names()
-                    .filter(|name| name.partition < limit)
-                    .map(|name| Lane {
-                        target: TopicPartition::new(Arc::clone(target), name.partition),
-                        source: name,
-                        log: LogId {
-                            cluster: source_id.to_owned(),
-                            topic: id.to_string(),
-                        },
-                        target_id: target_id.map(|id| id.to_string()),
-                    }),
-            );
-        }
-        lanes
     }
 
     async fn ask(

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kuroshio_core::flow::Pairing;
-use kuroshio_core::origin::Forward;
 use kuroshio_core::types::{Time, group_of};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -13,7 +12,6 @@ use tokio::task::JoinSet;
 use super::{FlowRun, Shared, named};
 use crate::acls::AclSync;
 use crate::compat;
-use crate::config;
 use crate::configs::ConfigSync;
 use crate::forms::Forms;
 use crate::groups::GroupSync;
@@ -30,10 +28,7 @@ impl FlowRun {
             source: Arc::clone(&self.flow.source),
             target: Arc::clone(&self.flow.target),
             source_id,
-            forward: match self.flow.forward {
-                config::Forward::Local => Forward::Local,
-                config::Forward::Relay => Forward::Relay,
-            },
+            forward: self.flow.forward.into(),
         }
     }
 

@@ -1,3 +1,5 @@
+use kuroshio_core::start::LogId;
+
 use super::*;
 
 const HERE: &str = "1 here orders";

@@ -1,0 +1,366 @@
+//! One partition, read on both sides at once.
+
+use std::collections::HashMap;
+
+use kuroshio_core::batch::Record;
+use kuroshio_core::origin::{self, Guard, HEADER, Tag, Verdict};
+use kuroshio_core::types::{Position, SourceOffset, TargetOffset, TopicPartition};
+use kuroshio_core::verify::{Books, Digest, key_digest};
+use kuroshio_wire::{Cluster, Error, Isolation, OffsetAt};
+
+use super::{LOOK, PartitionReport, UNSTABLE};
+use crate::config::{Flow, Start};
+use crate::survey::Lane;
+
+/// Bytes read at a time.
+const CHUNK: i32 = 4 << 20;
+
+/// Why a partition could not be compared to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// A cluster did not answer, or refused.
+    #[error("{0}")]
+    Cluster(#[from] Error),
+    /// A log cannot be read on.
+    #[error(
+        "{partition} on cluster {cluster} cannot be read at offset {at}: the record is damaged, or was deleted just now"
+    )]
+    Unreadable {
+        partition: TopicPartition,
+        cluster: String,
+        at: i64,
+    },
+    /// What a transaction hides cannot be compared.
+    #[error("an open transaction on cluster {cluster} hides {partition} from offset {at} on")]
+    Hidden {
+        partition: TopicPartition,
+        cluster: String,
+        at: i64,
+    },
+    /// The names make no tag.
+    #[error("{0}")]
+    Guard(#[from] origin::GuardError),
+}
+
+/// What configurations say of a topic.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Topic {
+    /// Compaction may take records, on the source or on the target.
+    pub(super) compacted: bool,
+    /// The target's broker stamps records itself.
+    pub(super) stamped: bool,
+}
+
+/// A partition to be verified.
+pub(super) struct Task<'a> {
+    pub(super) flow: &'a Flow,
+    pub(super) source: &'a Cluster,
+    pub(super) target: &'a Cluster,
+    pub(super) topic: Topic,
+    /// Records with older timestamps do not count: milliseconds since 1970.
+    pub(super) since: Option<i64>,
+    /// Up to here everything was copied.
+    pub(super) position: Position,
+    pub(super) lane: Lane,
+}
+
+/// A log that is read from its beginning to its end.
+struct Log<'a> {
+    cluster: &'a Cluster,
+    partition: &'a TopicPartition,
+    next: i64,
+    end: i64,
+}
+
+impl Log<'_> {
+    /// Its next committed records; `None`: there are no more.
+    async fn read(&mut self) -> Result<Option<Vec<Record>>, Trouble> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let read = self
+            .cluster
+            .read_committed(self.partition, self.next, CHUNK)
+            .await?;
+        if read.next <= self.next {
+            return Err(Trouble::Unreadable {
+                partition: self.partition.clone(),
+                cluster: self.cluster.alias().to_string(),
+                at: self.next,
+            });
+        }
+        self.next = read.next;
+        let records = read.records.into_iter().map(|(_, record)| record);
+        Ok(Some(records.filter(|record| record.offset < self.end).collect()))
+    }
+}
+
+/// The source as it must be on the target.
+struct Expected<'a> {
+    log: Log<'a>,
+    guard: Guard,
+    /// What is before it does not count.
+    from: SourceOffset,
+    skipped: u64,
+}
+
+impl Expected<'_> {
+    /// Tells the books what comes up to and with `of`; gives how many offsets were read.
+    async fn tell(&mut self, of: SourceOffset, stamped: bool, books: &mut Books) -> Result<u64, Trouble> {
+        let began = self.log.next;
+        while self.log.next <= of.0 {
+            let Some(records) = self.log.read().await? else {
+                break;
+            };
+            for record in records {
+                match self
+                    .guard
+                    .judge(tags(&record), record.key.as_deref(), record.value.as_deref())
+                {
+                    Verdict::Forward { .. } => {
+                        books.expect(SourceOffset(record.offset), Digest::of(&record, !stamped));
+                    }
+                    Verdict::Skip(_) => self.skipped += 1,
+                }
+            }
+        }
+        Ok((self.log.next - began).unsigned_abs())
+    }
+}
+
+fn tags(record: &Record) -> impl Iterator<Item = &[u8]> {
+    let ours = record
+        .headers
+        .iter()
+        .filter(|(name, _)| name == HEADER.as_bytes());
+    ours.filter_map(|(_, value)| value.as_deref())
+}
+
+/// Where a log begins and ends.
+struct Span {
+    start: i64,
+    end: i64,
+}
+
+impl Task<'_> {
+    /// Reads both sides; `told` hears how many offsets of the source were read.
+    pub(super) async fn verify(&self, told: impl Fn(u64)) -> Result<PartitionReport, Trouble> {
+        let target = self.readable().await?;
+        let mut report = PartitionReport::new(&self.lane, self.position.offset);
+        let mut books = Books::new(self.topic.compacted);
+        let mut expected: Option<Expected<'_>> = None;
+        // Copies before this offset may be of anything that the topic was before.
+        let ours_from = self.position.copies.in_order.map_or(0, |offset| offset.0);
+        let mut whole = target.start <= ours_from;
+        let mut log = Log {
+            cluster: self.target,
+            partition: &self.lane.target,
+            next: self.target_from(&target).await?,
+            end: target.end,
+        };
+        while let Some(records) = log.read().await? {
+            for record in records {
+                let Some((of, explains)) = self.copied(&record) else {
+                    report.others += 1;
+                    continue;
+                };
+                if record.offset < ours_from {
+                    (whole, report.before) = (false, report.before + 1);
+                    continue;
+                }
+                if of >= self.position.offset {
+                    continue;
+                }
+                let source = match &mut expected {
+                    Some(source) => source,
+                    None => expected.insert(self.expected(whole, of).await?),
+                };
+                if of < source.from {
+                    report.before += 1;
+                    continue;
+                }
+                told(source.tell(of, self.topic.stamped, &mut books).await?);
+                let at = TargetOffset(record.offset);
+                if explains {
+                    books.copy(of, Digest::of(&record, !self.topic.stamped), at);
+                } else {
+                    books.claim(of, at);
+                }
+            }
+        }
+        let mut source = match expected {
+            Some(source) => source,
+            None => self.expected(whole, self.position.offset).await?,
+        };
+        told(
+            source
+                .tell(self.position.offset, self.topic.stamped, &mut books)
+                .await?,
+        );
+        (report.from, report.skipped) = (source.from.0, source.skipped);
+        let later = self.later(&books, &target).await?;
+        report.findings = books.close(|of, key| later.get(&key).is_some_and(|newest| *newest > of.0));
+        Ok(report)
+    }
+
+    /// The source record that a copy is one of, and whether its tag explains what it stands at.
+    fn copied(&self, record: &Record) -> Option<(SourceOffset, bool)> {
+        let source = &self.lane.source;
+        let check = origin::check(record.key.as_deref(), record.value.as_deref());
+        let mut claimed = None;
+        for tag in tags(record).filter_map(Tag::parse) {
+            let hop = tag.last();
+            let names = *hop.cluster == *self.flow.source
+                && *hop.topic == *source.topic
+                && hop.partition == source.partition;
+            if names && tag.explains(&self.lane.target.topic, source.partition, check) {
+                return Some((hop.offset, true));
+            }
+            if names {
+                claimed = Some((hop.offset, false));
+            }
+        }
+        claimed
+    }
+
+    /// The source, from the record with which copying began. `whole`: the target has all copies from the first on, which is of `first`.
+    async fn expected(&self, whole: bool, first: SourceOffset) -> Result<Expected<'_>, Trouble> {
+        let list = |at| self.list(self.source, &self.lane.source, at);
+        let log_start = list(OffsetAt::Earliest).await?.unwrap_or(0);
+        let began = match self.flow.start {
+            Start::Earliest if whole => log_start,
+            Start::Timestamp(ms) if whole => list(OffsetAt::Timestamp(ms)).await?.unwrap_or(first.0),
+            // What lay before it nobody knows.
+            Start::Earliest | Start::Timestamp(_) | Start::Latest => first.0,
+        };
+        let end = self.position.offset.0;
+        let since = match self.since {
+            Some(ms) => list(OffsetAt::Timestamp(ms)).await?.unwrap_or(end),
+            None => 0,
+        };
+        let from = began.max(log_start).max(since).min(end);
+        let (source, target) = (&self.lane.source, &self.lane.target);
+        Ok(Expected {
+            log: Log {
+                cluster: self.source,
+                partition: source,
+                next: from,
+                end,
+            },
+            guard: Guard::new(
+                &self.flow.source,
+                &source.topic,
+                source.partition,
+                &self.flow.target,
+                &target.topic,
+                self.flow.forward.into(),
+            )?,
+            from: SourceOffset(from),
+            skipped: 0,
+        })
+    }
+
+    /// From where on the target has copies that count: timestamps are copied, so none of a record behind the first that is young enough lies before
+    /// the first that is as young here.
+    async fn target_from(&self, target: &Span) -> Result<i64, Trouble> {
+        match self.since.filter(|_| !self.topic.stamped) {
+            None => Ok(target.start),
+            Some(ms) => {
+                let listed = self
+                    .list(self.target, &self.lane.target, OffsetAt::Timestamp(ms))
+                    .await?;
+                Ok(listed.unwrap_or(target.end))
+            }
+        }
+    }
+
+    /// The target's log, once everything in it can be read that was there with the position.
+    async fn readable(&self) -> Result<Span, Trouble> {
+        let partition = &self.lane.target;
+        let high = self
+            .target
+            .list_offset(partition, OffsetAt::Latest, Isolation::ReadUncommitted)
+            .await?
+            .map_or(0, |listed| listed.offset);
+        let began = tokio::time::Instant::now();
+        loop {
+            let start = self
+                .list(self.target, partition, OffsetAt::Earliest)
+                .await?
+                .unwrap_or(0);
+            let end = self
+                .list(self.target, partition, OffsetAt::Latest)
+                .await?
+                .unwrap_or(0);
+            if end >= high {
+                return Ok(Span { start, end });
+            }
+            if began.elapsed() > UNSTABLE {
+                return Err(Trouble::Hidden {
+                    partition: partition.clone(),
+                    cluster: self.target.alias().to_string(),
+                    at: end,
+                });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn list(
+        &self,
+        cluster: &Cluster,
+        partition: &TopicPartition,
+        at: OffsetAt,
+    ) -> Result<Option<i64>, Error> {
+        let listed = cluster
+            .list_offset(partition, at, Isolation::ReadCommitted)
+            .await?;
+        Ok(listed.map(|listed| listed.offset))
+    }
+
+    /// For each key of a record that is missing: the newest record with it on either side, by its offset on the source. What was born on the target
+    /// is newer than all.
+    async fn later(&self, books: &Books, target: &Span) -> Result<HashMap<u64, i64>, Trouble> {
+        let mut newest: HashMap<u64, i64> = HashMap::new();
+        let mut first = None;
+        for (of, key) in books.missing().filter(|_| self.topic.compacted) {
+            first.get_or_insert(of);
+            newest.extend(key.map(|key| (key, -1)));
+        }
+        let Some(first) = first else {
+            return Ok(newest);
+        };
+        let mut note = |record: &Record, offset: i64| {
+            let key = record.key.as_deref().map(key_digest);
+            if let Some(known) = key.and_then(|key| newest.get_mut(&key)) {
+                *known = (*known).max(offset);
+            }
+        };
+        let (source, copies) = (&self.lane.source, &self.lane.target);
+        let end = self
+            .list(self.source, source, OffsetAt::Latest)
+            .await?
+            .unwrap_or(0);
+        let mut log = Log {
+            cluster: self.source,
+            partition: source,
+            next: first.0,
+            end,
+        };
+        while let Some(records) = log.read().await? {
+            records.iter().for_each(|record| note(record, record.offset));
+        }
+        let mut log = Log {
+            cluster: self.target,
+            partition: copies,
+            next: self.target_from(target).await?,
+            end: target.end,
+        };
+        while let Some(records) = log.read().await? {
+            for record in &records {
+                note(record, self.copied(record).map_or(i64::MAX, |(of, _)| of.0));
+            }
+        }
+        Ok(newest)
+    }
+}
