@@ -11,6 +11,7 @@ use crate::regions::{
     ALL_SLOTS, WAIT, assert_exact, both_ways, diagnosis, on_all, seat, slots, stay_silent, under_load,
     until_status,
 };
+use crate::verify::verify;
 
 /// Longest wait for all to arrive after the last fault: a session timeout and what piled up.
 const HEAL: Duration = Duration::from_secs(90);
@@ -70,6 +71,7 @@ async fn killed_ten_times_under_load() -> Result<()> {
         ledger,
         topic,
         mut rng,
+        mut config,
         first: mut process,
         ..
     } = scene("kills", 20, 4).await?;
@@ -91,7 +93,12 @@ async fn killed_ten_times_under_load() -> Result<()> {
             diagnosis(&[&pair.tw, &pair.jp], topic, &[&process]).await
         );
     }
-    stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await
+    stay_silent(&[&pair.tw, &pair.jp], &[topic], Duration::from_secs(2)).await?;
+    // What users are told agrees with the ledger.
+    config["instance"] = json!("kills-verify");
+    let (ended, report) = verify(&config, &[]).await?;
+    ensure!(ended.code == Some(0), "{report}");
+    Ok(())
 }
 
 #[tokio::test]

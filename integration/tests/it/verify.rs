@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::regions::{WAIT, both_ways, on_all, one_way, until_stored, until_there, wire};
 
-async fn verify(config: &Value, more: &[&str]) -> Result<(Ended, Value)> {
+/// What `kuroshio verify` says, and how it ended.
+pub(crate) async fn verify(config: &Value, more: &[&str]) -> Result<(Ended, Value)> {
     let args = [&["verify", "--config", "{config}", "--output", "json"], more].concat();
     let ended = command(&args, Some(config), WAIT).await?;
     let report = serde_json::from_str(&ended.stdout).with_context(|| format!("{ended:?}"))?;
