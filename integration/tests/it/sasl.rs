@@ -13,7 +13,7 @@ use crate::regions::{WAIT, assert_exact_on, both_ways_between, clusters, on_all,
 use crate::tls::{file, is_told};
 
 /// What every password and secret here begins with.
-const PLANTED: &str = "planted-";
+pub(crate) const PLANTED: &str = "planted-";
 /// Longer than two times of the listener, after which clients say again who they are, and than two lives of a token.
 const LONG: u64 = 15;
 
@@ -60,16 +60,19 @@ impl Scene {
         })
     }
 
-    /// Both flows between tw and jp, as somebody, for one topic.
     fn config(&self, tw: &Cluster, name: &str, sasl: &Value) -> Result<Value> {
-        let mut clusters = clusters(&[tw]);
-        let tls = json!({ "ca_file": self.ca });
-        clusters["jp"] = json!({ "bootstrap_servers": self.jp.secured("USERS")?, "tls": tls, "sasl": sasl });
-        let mut config = both_ways_between(&clusters, name, &[name]);
-        config["instance"] = json!(name);
-        config["log"]["level"] = json!("debug");
-        Ok(config)
+        Ok(between(tw, &self.jp.secured("USERS")?, &self.ca, name, sasl))
     }
+}
+
+/// Both flows between tw and the cluster at this address, which is called jp, as somebody, for one topic.
+pub(crate) fn between(tw: &Cluster, address: &str, ca: &str, name: &str, sasl: &Value) -> Value {
+    let mut clusters = clusters(&[tw]);
+    clusters["jp"] = json!({ "bootstrap_servers": address, "tls": { "ca_file": ca }, "sasl": sasl });
+    let mut config = both_ways_between(&clusters, name, &[name]);
+    config["instance"] = json!(name);
+    config["log"]["level"] = json!("debug");
+    config
 }
 
 #[tokio::test]
@@ -91,12 +94,21 @@ async fn records_flow_as_each_kind_of_user_and_what_is_wrong_is_named() -> Resul
     Ok(())
 }
 
-/// Records in both directions for longer than the broker believes what was said once.
 async fn flows_as(tw: &Cluster, scene: &Scene, sasl: &Value) -> Result<()> {
-    let mechanism = sasl["mechanism"].as_str().unwrap_or_default();
-    let (topic, jp) = (format!("sasl-{mechanism}"), &scene.jp);
-    on_all(&[tw, jp], &topic, 3).await?;
-    let mut process = Kuroshio::run(scene.config(tw, &topic, sasl)?)?;
+    let topic = format!("sasl-{}", sasl["mechanism"].as_str().unwrap_or_default());
+    let config = scene.config(tw, &topic, sasl)?;
+    flow_for_long([tw, &scene.jp], &topic, &[], config).await
+}
+
+/// Records of a topic in both directions for longer than brokers believe what was said once; no secret is shown.
+pub(crate) async fn flow_for_long(
+    both: [&Cluster; 2],
+    topic: &str,
+    environment: &[(&str, String)],
+    config: Value,
+) -> Result<()> {
+    on_all(&both, topic, 3).await?;
+    let mut process = Kuroshio::run_in(environment, config)?;
     process.ready(WAIT).await?;
     let ledger = Ledger::new(81);
     let load = Load {
@@ -104,19 +116,14 @@ async fn flows_as(tw: &Cluster, scene: &Scene, sasl: &Value) -> Result<()> {
         partitions: 3,
         rate: Some(100),
     };
-    tokio::try_join!(ledger.produce(tw, &topic, load), ledger.produce(jp, &topic, load))?;
-    let exact = assert_exact_on([tw, jp], &ledger, &topic, WAIT).await;
+    let [tw, jp] = both;
+    tokio::try_join!(ledger.produce(tw, topic, load), ledger.produce(jp, topic, load))?;
+    let exact = assert_exact_on(both, &ledger, topic, WAIT).await;
     exact.with_context(|| process.log_tail())?;
-    ensure!(
-        process.logged(PLANTED)? == 0,
-        "{mechanism}: the log holds a secret"
-    );
+    ensure!(process.logged(PLANTED)? == 0, "{topic}: the log holds a secret");
     for path in ["/status", "/metrics", "/"] {
         let text = process.until_http(path, WAIT, |text| !text.is_empty()).await?;
-        ensure!(
-            !text.contains(PLANTED),
-            "{mechanism}: {path} holds a secret: {text}"
-        );
+        ensure!(!text.contains(PLANTED), "{topic}: {path} holds a secret: {text}");
     }
     Ok(())
 }
@@ -198,7 +205,7 @@ async fn wrong(tw: &Cluster, scene: &Scene) -> Result<()> {
         (Value::Null, "a listener that wants SASL?"),
     ] {
         let config = scene.config(tw, "sasl-wrong", &sasl)?;
-        is_told(&sasl.to_string(), &config, says, PLANTED).await?;
+        is_told(&sasl.to_string(), &[], &config, says, PLANTED).await?;
     }
     let config = scene.config(tw, "sasl-wrong", &user("plain", "alice", "planted-wrong"))?;
     let mut process = Kuroshio::run(config)?;
