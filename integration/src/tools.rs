@@ -4,7 +4,9 @@ use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::authority::Identity;
 use crate::cluster::{Cluster, REQUEST};
+use crate::spec::store;
 use crate::wait::until;
 
 impl Cluster {
@@ -60,6 +62,21 @@ impl Cluster {
         .await?;
         run(command("jar", &["--create", "--file", &jar, "-C", &classes, "."])).await?;
         Ok(std::fs::read(jar)?)
+    }
+
+    /// Exchanges the files of a listener with TLS, as [`crate::Spec::secured`] has them; it looks at them when node 1 starts again.
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn resecure(&self, name: &str, identity: &Identity, clients: &str) -> Result<()> {
+        let (dir, container) = (tempfile::tempdir()?, self.container(1)?);
+        let from = dir.path().join("file.pem").display().to_string();
+        for (kind, text) in [("keystore", &*identity.keystore()), ("truststore", clients)] {
+            std::fs::write(&from, text)?;
+            let to = format!("{container}:{}", store(name, kind));
+            run(command("docker", &["cp", &from, &to])).await?;
+        }
+        Ok(())
     }
 
     /// Gives a user of a SCRAM mechanism this password.

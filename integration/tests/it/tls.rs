@@ -1,11 +1,11 @@
 //! TLS towards brokers: both clients verify certificates and names, show their own, and say what is wrong.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kuroshio_integration::{
-    Authority, Cluster, Identity, Kuroshio, Ledger, Load, Spec, command, command_in, pair, self_signed,
+    Authority, Cluster, Identity, Kuroshio, Ledger, Load, Spec, command, command_in, pair, self_signed, until,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -113,6 +113,80 @@ async fn records_flow_over_tls_and_what_is_wrong_is_named() -> Result<()> {
     let births = [("tw", topic), ("jp", topic)];
     let report = ledger.compare(jp, topic, &births, WAIT).await?;
     ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
+    Ok(())
+}
+
+/// Another authority signs for both sides from now on: certificate, key and roots are other files' contents, under load in both directions. The
+/// broker takes both for a while, as one should have it, and then only what is new.
+#[tokio::test]
+async fn certificates_are_exchanged_under_load() -> Result<()> {
+    let tw = &pair().await?.tw;
+    let [old, new] = [
+        Authority::new("Kuroshio tests")?,
+        Authority::new("Their successor")?,
+    ];
+    let both = [old.pem(), new.pem()].concat();
+    let broker = old.sign("localhost", false)?;
+    let jp = &Cluster::start(Spec::new("jp").secured("MUTUAL", &broker, Some(&both))).await?;
+    let dir = tempfile::tempdir()?;
+    let write = |roots: &str, signer: &Authority| -> Result<Value> {
+        let client = signer.sign("kuroshio", false)?;
+        Ok(json!({
+            "ca_file": file(&dir, "ca.pem", roots)?,
+            "cert_file": file(&dir, "client.pem", &client.certificate)?,
+            "key_file": file(&dir, "client.key", &client.key)?,
+        }))
+    };
+    let topic = "tls-rotated";
+    on_all(&[tw, jp], topic, 3).await?;
+    let address = jp.secured("MUTUAL")?;
+    let mut process = Kuroshio::run(config(tw, &address, &write(old.pem(), &old)?, topic))?;
+    process.ready(WAIT).await?;
+
+    let ledger = Ledger::new(83);
+    let load = Load {
+        records: 6_000,
+        partitions: 3,
+        rate: Some(400),
+    };
+    let exchanged = async {
+        tokio::time::sleep(Duration::from_secs(3)).await; // under way
+        write(&both, &new)?;
+        until(WAIT, "the other certificates to be taken", || async {
+            match process.logged("its secrets have changed") {
+                Ok(times) if times > 0 => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+    };
+    tokio::try_join!(
+        ledger.produce(tw, topic, load),
+        ledger.produce(jp, topic, load),
+        exchanged
+    )?;
+    // Nobody who came before is there any more, and who comes with what was before is not let in, nor believes the broker.
+    let closed = async {
+        jp.resecure("MUTUAL", &new.sign("localhost", false)?, new.pem())
+            .await?;
+        jp.stop(1).await?;
+        jp.restart(1).await?;
+        jp.ready().await
+    };
+    tokio::try_join!(ledger.produce(tw, topic, load), closed)?;
+    ledger.produce(jp, topic, load).await?;
+    let exact = assert_exact_on([tw, jp], &ledger, topic, WAIT * 2).await;
+    exact.with_context(|| process.log_tail())?;
+    let before = json!({ "ca_file": file(&dir, "old.pem", old.pem())? });
+    let config = config(tw, &address, &before, "tls-wrong");
+    is_told(
+        "the old roots",
+        &[],
+        &config,
+        "signed by nobody who is trusted here",
+        "PRIVATE KEY",
+    )
+    .await?;
     Ok(())
 }
 
