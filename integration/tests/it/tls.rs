@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kuroshio_integration::{
-    Authority, Cluster, Identity, Kuroshio, Ledger, Load, Spec, command, command_in, pair, self_signed, until,
+    Authority, Cluster, Identity, Kuroshio, Ledger, Load, Spec, command, command_in, pair, self_signed,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::regions::{WAIT, assert_exact_on, both_ways_between, clusters, on_all, until_status};
+use crate::sasl::until_logged;
 
 const LOAD: Load = Load {
     records: 5_000,
@@ -152,13 +153,7 @@ async fn certificates_are_exchanged_under_load() -> Result<()> {
     let exchanged = async {
         tokio::time::sleep(Duration::from_secs(3)).await; // under way
         write(&both, &new)?;
-        until(WAIT, "the other certificates to be taken", || async {
-            match process.logged("its secrets have changed") {
-                Ok(times) if times > 0 => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await
+        until_logged(&process, "its secrets have changed").await
     };
     tokio::try_join!(
         ledger.produce(tw, topic, load),

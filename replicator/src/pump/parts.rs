@@ -45,8 +45,6 @@ pub enum News {
     Tried(Lane, Result<(), Quarantine>),
     /// See [`kuroshio_core::flow::Flow::stored`].
     Stored(Vec<(Lane, Position)>),
-    /// The clients are to be known otherwise: other credentials, or other certificates.
-    Secured,
     /// Something that must not go on, in words.
     Halt(String),
     /// Finish what is open and end.
