@@ -21,6 +21,13 @@ pub struct Identity {
     pub key: String,
 }
 
+impl Identity {
+    /// As Kafka wants it in one file.
+    pub(crate) fn keystore(&self) -> String {
+        [&*self.key, &*self.certificate].concat()
+    }
+}
+
 impl Authority {
     /// A new one, which nobody trusts yet.
     ///

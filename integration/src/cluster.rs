@@ -17,7 +17,7 @@ use testcontainers::{ContainerAsync, Image, ImageExt};
 
 use crate::docker::{LABEL, SESSION, free_port, on_engine, on_engine_detached, remove_all_at_exit};
 use crate::link::Link;
-use crate::spec::Spec;
+use crate::spec::{Asks, IAM_JAR, Spec, store};
 use crate::wait::until;
 
 /// For clients on this machine; mapped to a fixed port, which the broker advertises.
@@ -157,10 +157,14 @@ impl Cluster {
             request = request.with_mapped_port(*port, port.tcp());
         }
         for listener in &spec.secured {
-            let pair = format!("{}{}", listener.identity.key, listener.identity.certificate);
-            request = request.with_copy_to(listener.file("keystore"), pair.into_bytes());
+            let pair = listener.identity.keystore();
+            request = request.with_copy_to(store(listener.name, "keystore"), pair.into_bytes());
             if let Some(clients) = &listener.clients {
-                request = request.with_copy_to(listener.file("truststore"), clients.clone().into_bytes());
+                request =
+                    request.with_copy_to(store(listener.name, "truststore"), clients.clone().into_bytes());
+            }
+            if let Asks::Iam(validator) = &listener.asks {
+                request = request.with_copy_to(IAM_JAR, validator.clone());
             }
         }
         if spec.nodes > 1 {

@@ -2,7 +2,7 @@
 //!
 //! - [`Cluster`] is a real Kafka cluster in containers; [`pair`] gives the two that all tests share, [`third`] one more.
 //! - [`Authority`] signs certificates for listeners with TLS.
-//! - [`TokenServer`] gives bearer tokens.
+//! - [`TokenServer`] gives bearer tokens, [`Aws`] AWS credentials.
 //! - [`Link`] is the way to a cluster in another region.
 //! - [`Ledger`] produces seeded events, remembers them, and says what a topic has lost, doubled, reordered or altered.
 //! - [`append`] writes records byte for byte.
@@ -12,6 +12,7 @@
 //! - [`until`] waits for a condition with a deadline, and says what was seen last when it is not met.
 
 mod authority;
+mod aws;
 mod browser;
 mod cluster;
 mod docker;
@@ -33,6 +34,7 @@ mod tools;
 mod wait;
 
 pub use authority::{Authority, Identity, self_signed};
+pub use aws::Aws;
 pub use browser::Browser;
 pub use cluster::Cluster;
 pub use docker::session_label;
@@ -41,10 +43,10 @@ pub use link::{Link, Wan};
 pub use mm2::Mm2;
 pub use pair::{Pair, pair, third};
 pub use proc::Process;
-pub use process::{Ended, Kuroshio, binary, command};
+pub use process::{Ended, Kuroshio, binary, command, command_in};
 pub use prometheus::Prometheus;
 pub use raw::{RawRecord, append};
-pub use spec::{PLAIN_USERS, Spec};
+pub use spec::{IAM_KEYS, IAM_REGION, PLAIN_USERS, Spec};
 pub use tally::Report;
 pub use tokens::TokenServer;
 pub use wait::until;

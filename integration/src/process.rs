@@ -56,6 +56,19 @@ pub struct Ended {
 /// # Errors
 /// When it cannot be started or does not end in time.
 pub async fn command(args: &[&str], config: Option<&Value>, within: Duration) -> Result<Ended> {
+    command_in(&[], args, config, within).await
+}
+
+/// [`command`], with these variables in its environment.
+///
+/// # Errors
+/// As [`command`].
+pub async fn command_in(
+    environment: &[(&str, String)],
+    args: &[&str],
+    config: Option<&Value>,
+    within: Duration,
+) -> Result<Ended> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("kuroshio.yaml");
     if let Some(config) = config {
@@ -63,7 +76,8 @@ pub async fn command(args: &[&str], config: Option<&Value>, within: Duration) ->
     }
     let path = file.display().to_string();
     let args: Vec<_> = args.iter().map(|arg| arg.replace("{config}", &path)).collect();
-    let mut process = Kuroshio::spawn(dir, args, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut process = Kuroshio::spawn(dir, environment, args, nowhere)?;
     let status = process.exited(within).await?;
     let read = |name: &str| -> Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(process.dir.path().join(name))?).into_owned())
@@ -80,6 +94,7 @@ pub async fn command(args: &[&str], config: Option<&Value>, within: Duration) ->
 pub struct Kuroshio {
     child: Child,
     dir: TempDir,
+    environment: Vec<(String, String)>,
     args: Vec<String>,
     http: SocketAddr,
 }
@@ -90,7 +105,15 @@ impl Kuroshio {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn run(mut config: Value) -> Result<Self> {
+    pub fn run(config: Value) -> Result<Self> {
+        Self::run_in(&[], config)
+    }
+
+    /// [`Kuroshio::run`], with these variables in its environment.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn run_in(environment: &[(&str, String)], mut config: Value) -> Result<Self> {
         let http = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let dir = tempfile::tempdir()?;
         let keys = config
@@ -110,7 +133,7 @@ impl Kuroshio {
             "--config".to_owned(),
             file.display().to_string(),
         ];
-        Self::spawn(dir, args, http)
+        Self::spawn(dir, environment, args, http)
     }
 
     /// Starts `kuroshio run` with a configuration as it was printed, to which a free address for HTTP and `instance` are added.
@@ -127,20 +150,30 @@ impl Kuroshio {
         );
         fs::write(&file, config.to_owned() + &own)?;
         let args = ["run", "--config", &file.display().to_string()].map(str::to_owned);
-        Self::spawn(dir, args.into(), http)
+        Self::spawn(dir, &[], args.into(), http)
     }
 
-    fn spawn(dir: TempDir, args: Vec<String>, http: SocketAddr) -> Result<Self> {
-        let child = Self::start(&dir, &args)?;
+    fn spawn(
+        dir: TempDir,
+        environment: &[(&str, String)],
+        args: Vec<String>,
+        http: SocketAddr,
+    ) -> Result<Self> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect::<Vec<_>>();
+        let child = Self::start(&dir, &environment, &args)?;
         Ok(Self {
             child,
             dir,
+            environment,
             args,
             http,
         })
     }
 
-    fn start(dir: &TempDir, args: &[String]) -> Result<Child> {
+    fn start(dir: &TempDir, environment: &[(String, String)], args: &[String]) -> Result<Child> {
         let log = |name: &str| {
             File::options()
                 .create(true)
@@ -150,6 +183,7 @@ impl Kuroshio {
         let binary = binary()?;
         Command::new(&binary)
             .args(args)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log("stdout")?)
             .stderr(log("stderr")?)
@@ -163,7 +197,7 @@ impl Kuroshio {
     /// When it still runs, or cannot be started.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.try_wait()?.is_some(), "the process still runs");
-        self.child = Self::start(&self.dir, &self.args)?;
+        self.child = Self::start(&self.dir, &self.environment, &self.args)?;
         Ok(())
     }
 

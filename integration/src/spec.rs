@@ -27,73 +27,107 @@ pub(crate) struct Secured {
     pub(crate) identity: Identity,
     /// Who signs the certificates of clients; none: they need none.
     pub(crate) clients: Option<String>,
-    /// Whether clients say who they are.
-    pub(crate) sasl: bool,
+    pub(crate) asks: Asks,
 }
+
+/// How clients of a listener say who they are.
+#[derive(Clone, Debug)]
+pub(crate) enum Asks {
+    /// By their certificates, if at all.
+    Nothing,
+    /// By SASL, as users of tests.
+    Users,
+    /// As users of MSK's IAM; this jar knows them.
+    Iam(Vec<u8>),
+}
+
+/// Where Kafka takes jars from.
+pub(crate) const IAM_JAR: &str = "/opt/kafka/libs/iam-validator.jar";
 
 /// Users that a listener [`Spec::with_users`] lets in by PLAIN, each with a password; those of SCRAM are made by
 /// [`crate::Cluster::scram`].
 pub const PLAIN_USERS: [(&str, &str); 2] = [("alice", "planted-plain-1"), ("bob", "planted-plain-2")];
 
+/// The region of a listener [`Spec::with_iam`].
+pub const IAM_REGION: &str = "ap-northeast-1";
+/// Keys that it knows, and their secrets: one that lasts, and such as are given for a while: to a web identity, to a container, to a role.
+pub const IAM_KEYS: [(&str, &str); 4] = [
+    ("AKIATEST", "planted-iam-static"),
+    ("ASIATESTWEB", "planted-iam-web"),
+    ("ASIATESTPOD", "planted-iam-pod"),
+    ("ASIATESTROLE", "planted-iam-role"),
+];
+
 impl Secured {
     /// Adds what the broker needs for it at this port, the same inside and outside of the container.
     fn add_to(&self, port: u16, settings: &mut BTreeMap<String, String>) {
         let name = self.name;
+        let protocol = match self.asks {
+            Asks::Nothing => "SSL",
+            Asks::Users | Asks::Iam(_) => "SASL_SSL",
+        };
         for (key, more) in [
             ("listeners", format!(",{name}://:{port}")),
             ("advertised.listeners", format!(",{name}://localhost:{port}")),
-            (
-                "listener.security.protocol.map",
-                format!(",{name}:{}", if self.sasl { "SASL_SSL" } else { "SSL" }),
-            ),
+            ("listener.security.protocol.map", format!(",{name}:{protocol}")),
         ] {
             settings.entry(key.to_owned()).or_default().push_str(&more);
         }
-        let mut of = |key: &str, value: String| {
-            settings.insert(format!("listener.name.{}.ssl.{key}", name.to_lowercase()), value);
+        let mut of = |key: &str, value: &str| {
+            let key = format!("listener.name.{}.{key}", name.to_lowercase());
+            settings.insert(key, value.to_owned());
         };
-        of("keystore.type", "PEM".to_owned());
-        of("keystore.location", self.file("keystore"));
+        of("ssl.keystore.type", "PEM");
+        of("ssl.keystore.location", &store(name, "keystore"));
         if self.clients.is_some() {
-            of("truststore.type", "PEM".to_owned());
-            of("truststore.location", self.file("truststore"));
-            of("client.auth", "required".to_owned());
+            of("ssl.truststore.type", "PEM");
+            of("ssl.truststore.location", &store(name, "truststore"));
+            of("ssl.client.auth", "required");
         }
-        if self.sasl {
-            self.add_users_to(settings);
+        match self.asks {
+            Asks::Nothing => return,
+            Asks::Users => add_users(&mut of),
+            Asks::Iam(_) => add_iam(&mut of),
         }
-    }
-
-    fn add_users_to(&self, settings: &mut BTreeMap<String, String>) {
-        let mut of = |key: &str, value: String| {
-            settings.insert(format!("listener.name.{}.{key}", self.name.to_lowercase()), value);
-        };
-        let users = PLAIN_USERS.map(|(user, password)| format!("user_{user}=\"{password}\""));
-        let security = "org.apache.kafka.common.security";
-        for (mechanism, module, options) in [
-            ("PLAIN", "plain.PlainLoginModule", users.join(" ")),
-            ("SCRAM-SHA-256", "scram.ScramLoginModule", String::new()),
-            ("SCRAM-SHA-512", "scram.ScramLoginModule", String::new()),
-            // Takes JSON Web Tokens that nobody has signed.
-            ("OAUTHBEARER", "oauthbearer.OAuthBearerLoginModule", String::new()),
-        ] {
-            of(
-                &format!("{}.sasl.jaas.config", mechanism.to_lowercase()),
-                format!("{security}.{module} required {options};"),
-            );
-        }
-        of(
-            "sasl.enabled.mechanisms",
-            "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER".to_owned(),
-        );
         // Clients say again who they are, within this time (KIP-368).
-        of("connections.max.reauth.ms", "6000".to_owned());
+        of("connections.max.reauth.ms", "6000");
     }
+}
 
-    /// Where its file of this kind lies in the container.
-    pub(crate) fn file(&self, kind: &str) -> String {
-        format!("/tmp/{}-{kind}.pem", self.name.to_lowercase())
+/// Where the `keystore` or the `truststore` of a listener lies in the container.
+pub(crate) fn store(listener: &str, kind: &str) -> String {
+    format!("/tmp/{}-{kind}.pem", listener.to_lowercase())
+}
+
+/// Adds mechanisms, each with its login module and the options of that.
+fn add_mechanisms(of: &mut impl FnMut(&str, &str), all: &[(&str, &str, &str)]) {
+    let names: Vec<_> = all.iter().map(|(mechanism, _, _)| *mechanism).collect();
+    of("sasl.enabled.mechanisms", &names.join(","));
+    for (mechanism, module, options) in all {
+        let module = format!("org.apache.kafka.common.security.{module}LoginModule");
+        let key = format!("{}.sasl.jaas.config", mechanism.to_lowercase());
+        of(&key, &format!("{module} required {options};"));
     }
+}
+
+fn add_users(of: &mut impl FnMut(&str, &str)) {
+    let users = PLAIN_USERS.map(|(user, password)| format!("user_{user}=\"{password}\""));
+    let all = [
+        ("PLAIN", "plain.Plain", &*users.join(" ")),
+        ("SCRAM-SHA-256", "scram.Scram", ""),
+        ("SCRAM-SHA-512", "scram.Scram", ""),
+        // Takes JSON Web Tokens that nobody has signed.
+        ("OAUTHBEARER", "oauthbearer.OAuthBearer", ""),
+    ];
+    add_mechanisms(of, &all);
+}
+
+fn add_iam(of: &mut impl FnMut(&str, &str)) {
+    add_mechanisms(of, &[("OAUTHBEARER", "oauthbearer.OAuthBearer", "")]);
+    of("oauthbearer.sasl.server.callback.handler.class", "IamValidator");
+    let keys = IAM_KEYS.map(|(key, secret)| format!("{key}:{secret}"));
+    of("kuroshio.iam.keys", &keys.join(","));
+    of("kuroshio.iam.region", IAM_REGION);
 }
 
 impl Spec {
@@ -149,25 +183,36 @@ impl Spec {
     /// One more listener, with TLS, of this name (capital letters): see [`crate::Cluster::secured`]. With `clients`, the certificate of an
     /// authority, clients must show one that it has signed. For clusters of one node.
     #[must_use]
-    pub fn secured(mut self, name: &'static str, identity: &Identity, clients: Option<&str>) -> Self {
-        self.secured.push(Secured {
-            name,
-            identity: identity.clone(),
-            clients: clients.map(str::to_owned),
-            sasl: false,
-        });
-        self
+    pub fn secured(self, name: &'static str, identity: &Identity, clients: Option<&str>) -> Self {
+        self.listener(name, identity, clients, Asks::Nothing)
     }
 
     /// One more listener, with TLS and SASL: PLAIN ([`PLAIN_USERS`]), SCRAM, and OAUTHBEARER with unsigned tokens. Everybody says again who they
     /// are after some seconds.
     #[must_use]
-    pub fn with_users(mut self, name: &'static str, identity: &Identity) -> Self {
+    pub fn with_users(self, name: &'static str, identity: &Identity) -> Self {
+        self.listener(name, identity, None, Asks::Users)
+    }
+
+    /// One more listener, with TLS, for tokens of MSK's IAM that are signed with [`IAM_KEYS`] for [`IAM_REGION`]; `validator`: the jar of
+    /// `IamValidator`, which looks at them. Everybody says again who they are after some seconds.
+    #[must_use]
+    pub fn with_iam(self, name: &'static str, identity: &Identity, validator: Vec<u8>) -> Self {
+        self.listener(name, identity, None, Asks::Iam(validator))
+    }
+
+    fn listener(
+        mut self,
+        name: &'static str,
+        identity: &Identity,
+        clients: Option<&str>,
+        asks: Asks,
+    ) -> Self {
         self.secured.push(Secured {
             name,
             identity: identity.clone(),
-            clients: None,
-            sasl: true,
+            clients: clients.map(str::to_owned),
+            asks,
         });
         self
     }

@@ -4,7 +4,9 @@ use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 
+use crate::authority::Identity;
 use crate::cluster::{Cluster, REQUEST};
+use crate::spec::store;
 use crate::wait::until;
 
 impl Cluster {
@@ -27,39 +29,54 @@ impl Cluster {
     /// this cluster is.
     ///
     /// # Errors
-    /// When it does not compile (`javac` comes with `make test`) or fails; with its output.
+    /// When it does not compile or fails; with its output.
     pub async fn java(&self, class: &str, args: &[&str]) -> Result<String> {
         let container = self.container(1)?;
         let dir = tempfile::tempdir()?;
-        let (jars, classes) = (dir.path().join("libs"), dir.path().join("classes"));
-        let docker = |args: &[&str]| {
-            let mut command = Command::new("docker");
-            command.args(args);
-            command
-        };
-        run(docker(&[
-            "cp",
-            &format!("{container}:/opt/kafka/libs"),
-            &jars.display().to_string(),
-        ]))
-        .await?;
-        let mut javac = Command::new("javac");
-        javac.args(["--release", "17", "-cp"]).arg(jars.join("*"));
-        javac.arg("-d").arg(&classes);
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/java");
-        javac.arg(format!("{source}/{class}.java"));
-        run(javac).await?;
-        run(docker(&[
-            "cp",
-            &classes.display().to_string(),
-            &format!("{container}:/tmp/{class}"),
-        ]))
-        .await?;
-        // Once more into a folder that is there would lie below it.
-        let mut java = docker(&["exec", &container, "java", "-cp"]);
-        java.arg(format!("/tmp/{class}:/tmp/{class}/classes:/opt/kafka/libs/*"));
-        java.args([class, "localhost:9094"]).args(args);
+        let (jar, there) = (dir.path().join("classes.jar"), format!("/tmp/{class}.jar"));
+        std::fs::write(&jar, self.jar(class).await?)?;
+        let jar = jar.display().to_string();
+        run(command("docker", &["cp", &jar, &format!("{container}:{there}")])).await?;
+        let classpath = format!("{there}:/opt/kafka/libs/*");
+        let mut java = command("docker", &["exec", &container, "java", "-cp", &classpath, class]);
+        java.arg("localhost:9094").args(args);
         run(java).await
+    }
+
+    /// Compiles `java/<class>.java` against the jars of node 1, and gives a jar of it.
+    ///
+    /// # Errors
+    /// When it does not compile (`javac` comes with `make test`); with the compiler's output.
+    pub async fn jar(&self, class: &str) -> Result<Vec<u8>> {
+        let dir = tempfile::tempdir()?;
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let (libs, classes, jar) = (path("libs"), path("classes"), path("classes.jar"));
+        let from = format!("{}:/opt/kafka/libs", self.container(1)?);
+        run(command("docker", &["cp", &from, &libs])).await?;
+        let source = format!("{}/java/{class}.java", env!("CARGO_MANIFEST_DIR"));
+        let all = format!("{libs}/*");
+        run(command(
+            "javac",
+            &["--release", "17", "-cp", &all, "-d", &classes, &source],
+        ))
+        .await?;
+        run(command("jar", &["--create", "--file", &jar, "-C", &classes, "."])).await?;
+        Ok(std::fs::read(jar)?)
+    }
+
+    /// Exchanges the files of a listener with TLS, as [`crate::Spec::secured`] has them; it looks at them when node 1 starts again.
+    ///
+    /// # Errors
+    /// When Docker refuses.
+    pub async fn resecure(&self, name: &str, identity: &Identity, clients: &str) -> Result<()> {
+        let (dir, container) = (tempfile::tempdir()?, self.container(1)?);
+        let from = dir.path().join("file.pem").display().to_string();
+        for (kind, text) in [("keystore", &*identity.keystore()), ("truststore", clients)] {
+            std::fs::write(&from, text)?;
+            let to = format!("{container}:{}", store(name, kind));
+            run(command("docker", &["cp", &from, &to])).await?;
+        }
+        Ok(())
     }
 
     /// Gives a user of a SCRAM mechanism this password.
@@ -118,6 +135,12 @@ impl Cluster {
         })
         .await
     }
+}
+
+fn command(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args);
+    command
 }
 
 /// Runs a command to its end, and gives what it wrote.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kuroshio_core::secret::Secret;
 use kuroshio_librdkafka::ClientSettings;
 use kuroshio_wire::{Cluster, ClusterSettings};
 use tokio::sync::{mpsc, watch};
@@ -103,7 +104,8 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     let door = http::bind(job.config.http_listen, job.config.http_tls.clone()).await?;
 
     let mut services = JoinSet::new();
-    let clients = clients(&job, &clusters, &mut services);
+    let (exchange_token, token) = watch::channel(job.config.http_token.clone());
+    let clients = clients(&job, &clusters, exchange_token, &mut services);
     let checked = watch_clusters(&job, &clusters, &boards, &metrics, &mut services);
     let http_stop = CancellationToken::new();
     let (commands, asked): (BTreeMap<_, _>, Vec<_>) = job
@@ -120,7 +122,7 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
         status: status(&job, &boards, &checked),
         clusters: Arc::new(move || checked.iter().map(cluster_status).collect()),
         commands: job.config.http_admin.then_some(Arc::new(commands)),
-        token: job.config.http_token.clone(),
+        token,
     };
     let server = http::serve(door, shown, http_stop.clone());
     services.spawn(async move {
@@ -271,10 +273,11 @@ pub fn cluster(config: &Config, alias: &str, embedded: bool) -> Option<Cluster> 
     Some(Cluster::new(settings))
 }
 
-/// librdkafka's settings for each cluster, which change with its secrets.
+/// librdkafka's settings for each cluster, which change with its secrets, as the HTTP server's token does.
 fn clients(
     job: &Job,
     clusters: &BTreeMap<Arc<str>, Cluster>,
+    token: watch::Sender<Option<Secret>>,
     services: &mut JoinSet<Result<(), AppError>>,
 ) -> BTreeMap<Arc<str>, watch::Sender<ClientSettings>> {
     let settings = |alias: &Arc<str>| watch::Sender::new(engines::settings(&job.config, alias));
@@ -283,7 +286,8 @@ fn clients(
         .map(|alias| (Arc::clone(alias), settings(alias)))
         .collect();
     if let Some(file) = &job.file {
-        let rotation = Rotation::new(file.clone(), &job.config, clusters.clone(), exchange(&clients));
+        let exchange = exchange(&clients);
+        let rotation = Rotation::new(file.clone(), &job.config, clusters.clone(), exchange, token);
         services.spawn(for_ever(rotation.run()));
     }
     clients

@@ -184,9 +184,9 @@ pub struct Acls {
     /// For what.
     #[command(flatten)]
     pub of: Privileged,
-    /// To whom it is granted.
-    #[arg(long, value_name = "PRINCIPAL", default_value = "User:kuroshio")]
-    pub principal: String,
+    /// To whom it is granted; absent: to the user of each cluster's `sasl`, where that has a username, else to `User:kuroshio`.
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub principal: Option<String>,
     /// The tool's own client configuration, which is passed on to it.
     #[arg(long, value_name = "FILE")]
     pub command_config: Option<String>,

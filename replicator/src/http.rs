@@ -20,7 +20,7 @@ use axum::{Json, Router};
 use kuroshio_core::secret::Secret;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::HttpTls;
@@ -46,8 +46,8 @@ pub struct Shown {
     pub clusters: Draw<Vec<ClusterStatus>>,
     /// Where commands go, by flow; `None`: they are not taken (`http.admin`).
     pub commands: Option<Arc<BTreeMap<Arc<str>, mpsc::Sender<Asked>>>>,
-    /// What callers must show (`http.token`), but for probes and health checks, which cannot.
-    pub token: Option<Secret>,
+    /// What callers must show (`http.token`), as it is now, but for probes and health checks, which cannot.
+    pub token: watch::Receiver<Option<Secret>>,
 }
 
 /// Where callers come in.

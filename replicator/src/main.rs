@@ -267,7 +267,7 @@ fn acls(command: Acls, environment: Environment) -> anyhow::Result<Exit> {
         command_config: command.command_config,
     };
     say(&match command.of.output {
-        Output::Json => json(&privilege::acls(&privileges, &granting.principal))?,
+        Output::Json => json(&privilege::acls(&config, &privileges, &granting))?,
         Output::Text => privilege::commands(&config, &privileges, &granting),
     })?;
     Ok(Exit::Done)

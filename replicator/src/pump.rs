@@ -86,6 +86,11 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
     fn run(&mut self) -> Result<(), PumpError> {
         loop {
             self.parts.pulse.beat();
+            if self.engine.is_outdated() {
+                // What is open is taken back and copied again: its clients will not be let in much longer.
+                self.batches.lost(&"other credentials");
+                self.rebuild()?;
+            }
             self.hear()?;
             self.carry_out()?;
             // What was open is lost with clients that are gone; the next process copies it again.
@@ -148,12 +153,6 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
                 News::Stored(positions) => {
                     self.batches.stored(positions.len());
                     self.flow.stored(now, positions);
-                }
-                News::Secured => {
-                    // What is open is taken back and copied again: its clients will not be let in much longer.
-                    self.batches
-                        .lost(&EngineError::Rebuild("other credentials".to_owned()));
-                    self.rebuild()?;
                 }
                 News::Halt(why) => return Err(self.parts.halted(why)),
                 News::Stop => self.flow.stop(now),

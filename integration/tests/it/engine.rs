@@ -10,7 +10,7 @@ use kuroshio_core::engine::{BatchForm, Codec, Commit, Ended, Engine, EngineError
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Copies, Lane, Membership, Position, SourceOffset, TopicPartition};
 use kuroshio_integration::{Cluster as Kafka, Ledger, Load, pair};
-use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, Security, Settings};
+use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, Outdated, Security, Settings};
 use kuroshio_wire::{Cluster, Join, Stored};
 
 use crate::protocol::sync;
@@ -29,6 +29,7 @@ pub(crate) fn engine(source: &Kafka, target: &Kafka, delivery: Delivery) -> Resu
         delivery,
         memory_bytes: 64 << 20,
         rack: None,
+        outdated: Outdated::default(),
     })?;
     let end = Instant::now() + WAIT;
     while !engine.open(Duration::from_millis(100), &mut Vec::new())? {

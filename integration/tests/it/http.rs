@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use kuroshio_integration::{Kuroshio, Ledger, Load, Process, command, pair, until};
+use kuroshio_integration::{Ended, Kuroshio, Ledger, Load, Process, command, pair, until};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::regions::{WAIT, on_all, one_way};
+use crate::tls::file;
 
 const TOKEN: &str = "planted-s3cret";
 /// More than there are places.
@@ -33,12 +34,27 @@ async fn drip(address: std::net::SocketAddr) {
     }
 }
 
+/// What the status is for who shows this token.
+async fn until_shown(url: &str, token: &str) -> Result<Ended> {
+    let args = ["status", "--url", url, "--token", token, "--output", "json"];
+    until(WAIT, "the status", || async {
+        let ended = command(&args, None, WAIT).await;
+        match ended {
+            Ok(ended) if ended.code == Some(0) => Ok(ended),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn callers_without_a_token_and_such_as_hold_on_hold_nothing_up() -> Result<()> {
     let pair = pair().await?;
     on_all(&[&pair.tw, &pair.jp], "held.orders", 4).await?;
     let mut config = one_way(pair, "held", &["held[.].*"]);
-    config["http"] = json!({ "token": TOKEN, "admin": true });
+    let dir = tempfile::tempdir()?;
+    let secret = file(&dir, "token", TOKEN)?;
+    config["http"] = json!({ "token": format!("${{file:{secret}}}"), "admin": true });
     // What records take is not what this is about, nor what the groups of other tests do: a thousand of them make an answer of 9 MB.
     config["defaults"]["memory"] = json!("32MiB");
     config["defaults"]["groups"] = json!({ "include": ["held[.].*"] });
@@ -83,18 +99,7 @@ async fn callers_without_a_token_and_such_as_hold_on_hold_nothing_up() -> Result
     })
     .await?;
     let url = format!("http://{}", process.http());
-    let with_token = ["status", "--url", &url, "--token", TOKEN, "--output", "json"];
-    let told = until(WAIT, "the status", || async {
-        let ended = command(&with_token, None, WAIT)
-            .await
-            .map_err(|why| format!("{why:#}"))?;
-        if ended.code == Some(0) {
-            Ok(ended)
-        } else {
-            Err(format!("{ended:?}"))
-        }
-    })
-    .await?;
+    let told = until_shown(&url, TOKEN).await?;
     callers.shutdown().await;
     drop(held);
     for path in ["/", "/status", "/metrics"] {
@@ -120,6 +125,11 @@ async fn callers_without_a_token_and_such_as_hold_on_hold_nothing_up() -> Result
     let ended = command(&resume, None, WAIT).await?;
     ensure!(ended.code == Some(0), "{ended:?}");
     ensure!(!told.stdout.contains("s3cret"), "{}", told.stdout);
+    // Another token, while all goes on.
+    file(&dir, "token", "an0ther-s3cret")?;
+    until_shown(&url, "an0ther-s3cret").await?;
+    let ended = command(&["status", "--url", &url, "--token", TOKEN], None, WAIT).await?;
+    ensure!(ended.code == Some(1), "{ended:?}");
     ensure!(process.logged("s3cret")? == 0, "{}", process.log_tail());
     process.terminate()?;
     let ended = process.exited(WAIT).await?;

@@ -30,6 +30,7 @@ mod groups;
 mod growth;
 mod harness;
 mod http;
+mod iam;
 mod kills;
 mod loss;
 mod many;

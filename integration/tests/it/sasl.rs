@@ -1,6 +1,7 @@
 //! SASL towards brokers: each mechanism in both clients, said again in time, and what is wrong is named without its secrets.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kuroshio_integration::{
@@ -9,11 +10,13 @@ use kuroshio_integration::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::regions::{WAIT, assert_exact_on, both_ways_between, clusters, on_all, until_status};
+use crate::regions::{
+    WAIT, assert_exact_on, both_ways_between, clusters, on_all, until_copied, until_status,
+};
 use crate::tls::{file, is_told};
 
 /// What every password and secret here begins with.
-const PLANTED: &str = "planted-";
+pub(crate) const PLANTED: &str = "planted-";
 /// Longer than two times of the listener, after which clients say again who they are, and than two lives of a token.
 const LONG: u64 = 15;
 
@@ -60,16 +63,19 @@ impl Scene {
         })
     }
 
-    /// Both flows between tw and jp, as somebody, for one topic.
     fn config(&self, tw: &Cluster, name: &str, sasl: &Value) -> Result<Value> {
-        let mut clusters = clusters(&[tw]);
-        let tls = json!({ "ca_file": self.ca });
-        clusters["jp"] = json!({ "bootstrap_servers": self.jp.secured("USERS")?, "tls": tls, "sasl": sasl });
-        let mut config = both_ways_between(&clusters, name, &[name]);
-        config["instance"] = json!(name);
-        config["log"]["level"] = json!("debug");
-        Ok(config)
+        Ok(between(tw, &self.jp.secured("USERS")?, &self.ca, name, sasl))
     }
+}
+
+/// Both flows between tw and the cluster at this address, which is called jp, as somebody, for one topic.
+pub(crate) fn between(tw: &Cluster, address: &str, ca: &str, name: &str, sasl: &Value) -> Value {
+    let mut clusters = clusters(&[tw]);
+    clusters["jp"] = json!({ "bootstrap_servers": address, "tls": { "ca_file": ca }, "sasl": sasl });
+    let mut config = both_ways_between(&clusters, name, &[name]);
+    config["instance"] = json!(name);
+    config["log"]["level"] = json!("debug");
+    config
 }
 
 #[tokio::test]
@@ -91,12 +97,21 @@ async fn records_flow_as_each_kind_of_user_and_what_is_wrong_is_named() -> Resul
     Ok(())
 }
 
-/// Records in both directions for longer than the broker believes what was said once.
 async fn flows_as(tw: &Cluster, scene: &Scene, sasl: &Value) -> Result<()> {
-    let mechanism = sasl["mechanism"].as_str().unwrap_or_default();
-    let (topic, jp) = (format!("sasl-{mechanism}"), &scene.jp);
-    on_all(&[tw, jp], &topic, 3).await?;
-    let mut process = Kuroshio::run(scene.config(tw, &topic, sasl)?)?;
+    let topic = format!("sasl-{}", sasl["mechanism"].as_str().unwrap_or_default());
+    let config = scene.config(tw, &topic, sasl)?;
+    flow_for_long([tw, &scene.jp], &topic, &[], config).await
+}
+
+/// Records of a topic in both directions for longer than brokers believe what was said once; no secret is shown.
+pub(crate) async fn flow_for_long(
+    both: [&Cluster; 2],
+    topic: &str,
+    environment: &[(&str, String)],
+    config: Value,
+) -> Result<()> {
+    on_all(&both, topic, 3).await?;
+    let mut process = Kuroshio::run_in(environment, config)?;
     process.ready(WAIT).await?;
     let ledger = Ledger::new(81);
     let load = Load {
@@ -104,19 +119,14 @@ async fn flows_as(tw: &Cluster, scene: &Scene, sasl: &Value) -> Result<()> {
         partitions: 3,
         rate: Some(100),
     };
-    tokio::try_join!(ledger.produce(tw, &topic, load), ledger.produce(jp, &topic, load))?;
-    let exact = assert_exact_on([tw, jp], &ledger, &topic, WAIT).await;
+    let [tw, jp] = both;
+    tokio::try_join!(ledger.produce(tw, topic, load), ledger.produce(jp, topic, load))?;
+    let exact = assert_exact_on(both, &ledger, topic, WAIT).await;
     exact.with_context(|| process.log_tail())?;
-    ensure!(
-        process.logged(PLANTED)? == 0,
-        "{mechanism}: the log holds a secret"
-    );
+    ensure!(process.logged(PLANTED)? == 0, "{topic}: the log holds a secret");
     for path in ["/status", "/metrics", "/"] {
         let text = process.until_http(path, WAIT, |text| !text.is_empty()).await?;
-        ensure!(
-            !text.contains(PLANTED),
-            "{mechanism}: {path} holds a secret: {text}"
-        );
+        ensure!(!text.contains(PLANTED), "{topic}: {path} holds a secret: {text}");
     }
     Ok(())
 }
@@ -153,13 +163,7 @@ async fn credentials_are_exchanged_under_load() -> Result<()> {
         ledger.produce(jp, topic, load),
         exchanged
     )?;
-    until(WAIT, "the other user to take over", || async {
-        match process.logged("its secrets have changed") {
-            Ok(times) if times > 0 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
+    until_logged(&process, "its secrets have changed").await?;
     tokio::try_join!(ledger.produce(tw, topic, load), ledger.produce(jp, topic, load))?;
     let exact = assert_exact_on([tw, jp], &ledger, topic, WAIT * 2).await;
     exact.with_context(|| process.log_tail())?;
@@ -169,6 +173,83 @@ async fn credentials_are_exchanged_under_load() -> Result<()> {
     })
     .await?;
     ensure!(!flow.to_string().contains(PLANTED), "{flow}");
+    Ok(())
+}
+
+/// Waits until the process has written something with these words to its log.
+pub(crate) async fn until_logged(process: &Kuroshio, words: &str) -> Result<()> {
+    until(WAIT, &format!("{words:?} in the log"), || async {
+        match process.logged(words) {
+            Ok(times) if times > 0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await
+}
+
+/// The broker knows another password before we do: nobody is let in until the file has it too, and then records go on.
+#[tokio::test]
+async fn a_password_that_ends_too_early_loses_nothing() -> Result<()> {
+    let tw = &pair().await?.tw;
+    let scene = scene().await?;
+    let (jp, topic) = (&scene.jp, "sasl-early");
+    on_all(&[tw, jp], topic, 3).await?;
+    let path = file(&scene.dir, "password", "planted-scram")?;
+    let password = format!("${{file:{path}}}");
+    let sasl = json!({ "mechanism": "scram-sha-512", "username": "erin", "password": password });
+    let mut process = Kuroshio::run(scene.config(tw, topic, &sasl)?)?;
+    process.ready(WAIT).await?;
+    let (ledger, over) = (Ledger::new(84), Cell::new(false));
+    let load = async {
+        while !over.get() {
+            let load = Load {
+                records: 400,
+                partitions: 3,
+                rate: Some(200),
+            };
+            tokio::try_join!(ledger.produce(tw, topic, load), ledger.produce(jp, topic, load))?;
+        }
+        anyhow::Ok(())
+    };
+    let exchanged = async {
+        let exchanged = exchanged_late(&scene, &mut process).await;
+        over.set(true);
+        exchanged
+    };
+    // Whatever comes of it, the load ends while there are clusters for it.
+    let (load, exchanged) = tokio::join!(load, exchanged);
+    exchanged.with_context(|| process.log_tail())?;
+    load?;
+    let exact = assert_exact_on([tw, jp], &ledger, topic, WAIT * 2).await;
+    exact.with_context(|| process.log_tail())?;
+    ensure!(process.logged(PLANTED)? == 0, "the log holds a secret");
+    Ok(())
+}
+
+/// The broker takes another password, and the file has it once nobody is let in with the old one; until records go on.
+async fn exchanged_late(scene: &Scene, process: &mut Kuroshio) -> Result<()> {
+    let flows = ["sasl-early-tw-jp", "sasl-early-jp-tw"];
+    let other = "planted-other";
+    for flow in flows {
+        until_copied(process, flow, 1, WAIT).await?;
+    }
+    scene.jp.scram("SCRAM-SHA-512", "erin", other).await?;
+    until_logged(process, "not authenticated as erin by SCRAM-SHA-512").await?;
+    // Its last session has ended too.
+    until_status(process, "sasl-early-tw-jp", WAIT, |flow| {
+        flow["lag_seconds"].as_f64().is_some_and(|lag| lag > 5.0)
+    })
+    .await?;
+    file(&scene.dir, "password", other)?;
+    until_logged(process, "its secrets have changed").await?;
+    let taken = Instant::now();
+    for flow in flows {
+        let copied = process
+            .metric("kuroshio_records_total", &[("flow", flow)])
+            .await?;
+        until_copied(process, flow, copied.unwrap_or(0.0) as u64 + 1, WAIT * 2).await?;
+        println!("{flow}: records go on after {:?}", taken.elapsed());
+    }
     Ok(())
 }
 
@@ -198,7 +279,7 @@ async fn wrong(tw: &Cluster, scene: &Scene) -> Result<()> {
         (Value::Null, "a listener that wants SASL?"),
     ] {
         let config = scene.config(tw, "sasl-wrong", &sasl)?;
-        is_told(&sasl.to_string(), &config, says, PLANTED).await?;
+        is_told(&sasl.to_string(), &[], &config, says, PLANTED).await?;
     }
     let config = scene.config(tw, "sasl-wrong", &user("plain", "alice", "planted-wrong"))?;
     let mut process = Kuroshio::run(config)?;

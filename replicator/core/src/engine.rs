@@ -237,6 +237,11 @@ pub trait Engine {
     {
     }
 
+    /// Whether brokers may not let it in any more, as others are let in now: another one is to be made. Its calls do not wait any longer then.
+    fn is_outdated(&self) -> bool {
+        false
+    }
+
     /// Starts to read and forward lanes. A lane's first fact follows a later `haul`.
     fn attach(&mut self, lanes: Vec<LaneSpec>) -> Result<(), EngineError>;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
 use kuroshio_core::types::Lane;
 
+use crate::calls::Calls;
 use crate::faults;
 use crate::fetch_size::FetchSize;
 use crate::in_flight::InFlight;
@@ -31,7 +32,9 @@ const TROUBLE_EVERY: Duration = Duration::from_secs(1);
 /// gathered before the error are told.
 pub struct Librdkafka {
     // Fields are dropped in this order. The producer's side goes first: its clients, destroyed with the last
-    // of these, read the values of the messages in `in_flight`.
+    // of these, read the values of the messages in `in_flight`. A call that was left behind holds the producer, and is waited for.
+    /// `None` without transactions.
+    pub(crate) calls: Option<Calls>,
     _wakes: Vec<Wakes>,
     pub(crate) lanes: Lanes,
     targets: HashMap<Arc<str>, Arc<Topic>>,
@@ -102,11 +105,15 @@ impl Librdkafka {
         let deliveries = Arc::new(Queue::main(&producer).ok_or_else(no_queue)?);
         // `haul` waits for records alone: whatever arrives elsewhere wakes it.
         let wakes = [&deliveries, &events].map(|from| Wakes::new(Arc::clone(from), Arc::clone(&records)));
-        let transaction = match settings.delivery {
-            Delivery::ExactlyOnce { .. } => Transaction::Closed,
-            Delivery::AtLeastOnce => Transaction::Unused,
+        let (transaction, calls) = match settings.delivery {
+            Delivery::ExactlyOnce { .. } => (Transaction::Closed, Some(Calls::new(Arc::clone(&producer)))),
+            Delivery::AtLeastOnce => (Transaction::Unused, None),
         };
+        let calls = calls
+            .transpose()
+            .map_err(|error| EngineError::Fatal(format!("no thread for transactions: {error}")))?;
         Ok(Self {
+            calls,
             _wakes: wakes.into(),
             lanes: Lanes::default(),
             targets: HashMap::new(),
@@ -267,6 +274,10 @@ impl Engine for Librdkafka {
         if !matches!(self.settings.delivery, Delivery::AtLeastOnce) {
             retiring::retire(self);
         }
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.settings.outdated.is()
     }
 
     fn open(&mut self, wait: Duration, facts: &mut Vec<Fact>) -> Result<bool, EngineError> {

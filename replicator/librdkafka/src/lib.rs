@@ -15,6 +15,7 @@
     reason = "the engine's crate is where the C library is called; see the crate's text"
 )]
 
+mod calls;
 pub mod embedded;
 mod engine;
 mod faults;
@@ -32,7 +33,7 @@ mod widths;
 
 pub use engine::Librdkafka;
 pub use properties::owned_properties;
-pub use settings::{ClientSettings, Delivery, MEMORY_MIN, Security, Settings, Tokens};
+pub use settings::{ClientSettings, Delivery, MEMORY_MIN, Outdated, Security, Settings, Tokens};
 pub use waker::Waker;
 
 #[cfg(test)]

@@ -343,6 +343,7 @@ mod tests {
             delivery: Delivery::AtLeastOnce,
             memory_bytes: 128 << 20,
             rack: Some("a".to_owned()),
+            outdated: crate::Outdated::default(),
         }
     }
 

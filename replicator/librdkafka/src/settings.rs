@@ -22,6 +22,35 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// `client.rack` of the source's client: reads from a replica in the same rack (KIP-392).
     pub rack: Option<String>,
+    /// Whether these settings still hold.
+    pub outdated: Outdated,
+}
+
+/// Tells whether credentials have been exchanged since: brokers may not let an engine in any more that was made with others. Never, unless told.
+#[derive(Clone)]
+pub struct Outdated(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Outdated {
+    /// As this says, which returns at once.
+    pub fn new(is: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(is))
+    }
+
+    pub(crate) fn is(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl Default for Outdated {
+    fn default() -> Self {
+        Self::new(|| false)
+    }
+}
+
+impl fmt::Debug for Outdated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outdated({})", self.is())
+    }
 }
 
 /// The least memory of an engine, in bytes: below it a single large record would stop it.

@@ -18,7 +18,7 @@ use rdkafka::ClientConfig;
 use crate::embedded::EmbeddedCluster;
 use crate::native::raw::{Raw, list, produce_copy};
 use crate::native::{self, Code, Consumed, Queue};
-use crate::{ClientSettings, Delivery, Librdkafka, Security, Settings};
+use crate::{ClientSettings, Delivery, Librdkafka, Outdated, Security, Settings};
 
 /// Longest wait for anything in these tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -60,28 +60,34 @@ impl Pair {
             delivery,
             memory_bytes: self.memory,
             rack: None,
+            outdated: Outdated::default(),
         }
-    }
-
-    fn engine(&self, delivery: Delivery) -> Librdkafka {
-        let mut engine = Librdkafka::new(self.settings(delivery)).unwrap();
-        let end = Instant::now() + PATIENCE;
-        while !engine.open(Duration::from_millis(100), &mut Vec::new()).unwrap() {
-            assert!(Instant::now() < end, "the engine does not open");
-        }
-        engine
     }
 
     fn at_least_once(&self) -> Librdkafka {
-        self.engine(Delivery::AtLeastOnce)
+        opened(self.settings(Delivery::AtLeastOnce))
     }
 
     fn exactly_once(&self) -> Librdkafka {
-        self.engine(Delivery::ExactlyOnce {
-            transactional_id: "kuroshio.tw-jp.a.0".into(),
-            transaction_timeout: Duration::from_secs(5),
-        })
+        opened(self.settings(within(Duration::from_secs(5))))
     }
+}
+
+/// Transactions that take no longer.
+fn within(transaction_timeout: Duration) -> Delivery {
+    Delivery::ExactlyOnce {
+        transactional_id: "kuroshio.tw-jp.a.0".into(),
+        transaction_timeout,
+    }
+}
+
+fn opened(settings: Settings) -> Librdkafka {
+    let mut engine = Librdkafka::new(settings).unwrap();
+    let end = Instant::now() + PATIENCE;
+    while !engine.open(Duration::from_millis(100), &mut Vec::new()).unwrap() {
+        assert!(Instant::now() < end, "the engine does not open");
+    }
+    engine
 }
 
 fn context() -> native::Context {

@@ -116,16 +116,11 @@ impl Librdkafka {
         let end = Instant::now() + timeout;
         // Before the records are waited for: both go on at once, and a transaction that librdkafka gave up
         // without a word (see `wait_placed`) is found out here.
-        if let Err(failure) = self.send_positions(commit, end) {
-            return self.refused(&failure, "add positions to the transaction");
+        if let Err(why) = self.send_positions(commit, end) {
+            return self.not_asked(why, "add positions to the transaction");
         }
-        match self.wait_placed(end) {
-            Ok(()) => {}
-            Err(Waiting::Broken(error)) => return Err(error),
-            Err(Waiting::Failed(why)) => return self.give_up(why, false),
-            Err(Waiting::Refused(failure)) => {
-                return self.refused(&failure, "wait for the transaction's records");
-            }
+        if let Err(why) = self.wait_placed(end) {
+            return self.not_asked(why, "wait for the transaction's records");
         }
         match self.retried(end, call::commit) {
             Ok(()) => {
@@ -135,7 +130,20 @@ impl Librdkafka {
                 }
                 Ok(Ended::Committed)
             }
-            Err(failure) => self.commit_failed(&failure),
+            Err(Waiting::Refused(failure)) => self.commit_failed(&failure),
+            Err(Waiting::Failed(why)) => Ok(Ended::Unknown { why }),
+            Err(Waiting::Broken(error)) => Ok(Ended::Unknown {
+                why: error.to_string(),
+            }),
+        }
+    }
+
+    /// A commit that nobody was asked for yet.
+    fn not_asked(&mut self, why: Waiting, doing: &str) -> Result<Ended, EngineError> {
+        match why {
+            Waiting::Broken(error) => Err(error),
+            Waiting::Failed(why) => self.give_up(why, false),
+            Waiting::Refused(failure) => self.refused(&failure, doing),
         }
     }
 
@@ -157,6 +165,7 @@ impl Librdkafka {
             if self.in_flight.is_empty() {
                 return Ok(());
             }
+            self.up_to_date()?;
             let now = Instant::now();
             if now >= end {
                 return Err(Waiting::Failed(
@@ -171,14 +180,16 @@ impl Librdkafka {
         }
     }
 
-    fn send_positions(&mut self, commit: &Commit, end: Instant) -> Result<(), Failure> {
+    fn send_positions(&mut self, commit: &Commit, end: Instant) -> Result<(), Waiting> {
         for part in commit.positions.chunks(POSITIONS_PER_REQUEST) {
-            let mut list = PartitionList::with_capacity(part.len());
-            for (at, position, metadata) in part {
-                list.add_position(at, position, metadata);
-            }
-            self.retried(end, |producer, left| {
-                call::send_offsets(producer, &list, &commit.membership, left)
+            let part: Arc<[_]> = part.into();
+            let who = Arc::new(commit.membership.clone());
+            self.retried(end, move |producer, left| {
+                let mut list = PartitionList::with_capacity(part.len());
+                for (at, position, metadata) in &*part {
+                    list.add_position(at, position, metadata);
+                }
+                call::send_offsets(producer, &list, &who, left)
             })?;
         }
         Ok(())
@@ -245,19 +256,21 @@ impl Librdkafka {
             self.alive()?;
             match self.call_abort(end) {
                 Ok(()) => break,
-                Err(failure) if failure.fatal => return Err(self.end(&failure, "abort the transaction")),
-                Err(failure)
-                    if !failure.retriable || end.saturating_duration_since(Instant::now()) < PATIENCE =>
+                Err(Waiting::Refused(failure)) if failure.fatal => {
+                    return Err(self.end(&failure, "abort the transaction"));
+                }
+                Err(Waiting::Refused(failure))
+                    if failure.retriable && end.saturating_duration_since(Instant::now()) >= PATIENCE =>
                 {
-                    let error = EngineError::Rebuild(format!(
-                        "{}: {}",
-                        self.doing("abort the transaction"),
-                        failure.text
-                    ));
+                    self.hear(SHORT);
+                }
+                Err(Waiting::Refused(Failure { text: why, .. }) | Waiting::Failed(why)) => {
+                    let why = format!("{}: {why}", self.doing("abort the transaction"));
+                    let error = EngineError::Rebuild(why);
                     self.broken = Some(error.clone());
                     return Err(error);
                 }
-                Err(_) => self.hear(SHORT),
+                Err(Waiting::Broken(error)) => return Err(error),
             }
         }
         self.hear(Duration::ZERO);
@@ -266,29 +279,23 @@ impl Librdkafka {
         Ok(())
     }
 
-    /// Aborts in a thread: the call waits for the records in flight, whose reports are taken here meanwhile.
+    /// Aborts; the call waits for the records in flight, whose reports are taken here meanwhile.
     ///
     /// It drops what waits to be sent, once, and then waits. Two requests of a partition are on their way; the first is
     /// refused, which breaks the transaction; the abort drops what waits; the second is told of the gap in the numbers
     /// (`OUT_OF_ORDER_SEQUENCE_NUMBER`), and its records wait to be sent again, which nothing does until the abort has raised the
     /// epoch: the abort ran into its time and the engine had to be built anew. So what waits is dropped now and then.
-    fn call_abort(&mut self, end: Instant) -> Result<(), Failure> {
-        let producer = Arc::clone(&self.producer);
+    fn call_abort(&mut self, end: Instant) -> Result<(), Waiting> {
         let left = end.saturating_duration_since(Instant::now()).max(PATIENCE);
-        std::thread::scope(|scope| {
-            let abort = scope.spawn(move || call::abort(&producer, left));
-            let mut dropped = Instant::now();
-            while !abort.is_finished() {
-                self.hear(SHORT);
-                if dropped.elapsed() > SLICE {
-                    call::drop_waiting(&self.producer);
-                    dropped = Instant::now();
-                }
+        let mut dropped = Instant::now();
+        let meanwhile = |engine: &mut Self| {
+            engine.hear(Duration::ZERO);
+            if dropped.elapsed() > SLICE {
+                call::drop_waiting(&engine.producer);
+                dropped = Instant::now();
             }
-            abort
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        };
+        self.call(move |producer| call::abort(producer, left), meanwhile)
     }
 
     /// Repeats a call as long as its failure allows and there is time. librdkafka has repeated it with its own
@@ -297,15 +304,48 @@ impl Librdkafka {
     fn retried(
         &mut self,
         end: Instant,
-        mut call: impl FnMut(&Handle, Duration) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        call: impl Fn(&Handle, Duration) -> Result<(), Failure> + Clone + Send + 'static,
+    ) -> Result<(), Waiting> {
         let left = || end.saturating_duration_since(Instant::now());
         loop {
-            match call(&self.producer, left().max(PATIENCE)) {
+            let (call, time) = (call.clone(), left().max(PATIENCE));
+            match self.call(move |producer| call(producer, time), |_| ()) {
                 // Not after a timeout, which leaves no time.
-                Err(failure) if failure.retriable && left() > PATIENCE => self.hear(SHORT),
+                Err(Waiting::Refused(failure)) if failure.retriable && left() > PATIENCE => self.hear(SHORT),
                 result => return result,
             }
         }
+    }
+
+    /// Makes a call, and does something else until its outcome is there. Where other credentials hold meanwhile it is left behind: the broker
+    /// that it waits for may let nobody in any more who comes as it does.
+    ///
+    /// What is left behind can commit nothing that the successor does not see. Positions that are being added: nobody asks for their commit any
+    /// more, and the successor's take-over of the transactional id aborts them. A commit: its positions lie in the group already, so a stable fetch
+    /// of the successor's waits until the commit, or the take-over, has had its way with them.
+    fn call(
+        &mut self,
+        call: impl FnOnce(&Handle) -> Result<(), Failure> + Send + 'static,
+        mut meanwhile: impl FnMut(&mut Self),
+    ) -> Result<(), Waiting> {
+        let Some(calls) = &self.calls else {
+            return Err(Waiting::Failed("there are no transactions".to_owned()));
+        };
+        calls.make(call);
+        loop {
+            if let Some(outcome) = self.calls.as_mut().and_then(|calls| calls.outcome(SHORT)) {
+                return outcome.map_err(Waiting::Refused);
+            }
+            self.up_to_date()?;
+            meanwhile(self);
+        }
+    }
+
+    fn up_to_date(&mut self) -> Result<(), Waiting> {
+        if !self.settings.outdated.is() {
+            return Ok(());
+        }
+        let error = EngineError::Rebuild("other credentials hold".to_owned());
+        Err(Waiting::Broken(self.broken.get_or_insert(error).clone()))
     }
 }

@@ -30,7 +30,7 @@ use kuroshio_core::engine::{BatchForm, Codec, Engine, LaneSpec};
 use kuroshio_core::origin::{Forward, Guard};
 use kuroshio_core::types::{Copies, Lane, Position, SourceOffset, TopicPartition};
 use kuroshio_librdkafka::embedded::EmbeddedCluster;
-use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, MEMORY_MIN, Security, Settings};
+use kuroshio_librdkafka::{ClientSettings, Delivery, Librdkafka, MEMORY_MIN, Outdated, Security, Settings};
 
 /// Longest wait for anything in this test.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -180,6 +180,7 @@ fn a_source_that_named_no_broker_is_found_again() {
         delivery: Delivery::AtLeastOnce,
         memory_bytes: MEMORY_MIN,
         rack: None,
+        outdated: Outdated::default(),
     })
     .unwrap();
     assert!(engine.open(PATIENCE, &mut Vec::new()).unwrap());

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kuroshio_core::flow::{FlowSettings, Pairing};
 use kuroshio_core::start::OnDataLoss;
-use kuroshio_librdkafka::{ClientSettings, Librdkafka, Settings};
+use kuroshio_librdkafka::{ClientSettings, Librdkafka, Outdated, Settings};
 use kuroshio_wire::{Backoff, Cluster};
 use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -217,10 +217,6 @@ impl FlowRun {
         self.board.pump(view.clone());
 
         tasks.spawn(named(
-            "credentials",
-            forward_credentials(self.clients.clone(), line.clone()),
-        ));
-        tasks.spawn(named(
             "catalog",
             forward_catalog(shared.catalog.clone(), line.clone()),
         ));
@@ -396,10 +392,15 @@ impl FlowRun {
         memory_bytes: u64,
         wake: WakeSlot,
     ) -> impl FnMut() -> Built + Send + use<> {
-        let (flow, clients) = (Arc::clone(&self.flow.name), self.clients.clone());
+        let (flow, mut clients) = (Arc::clone(&self.flow.name), self.clients.clone());
         let rack = self.rack.as_ref().map(ToString::to_string);
         move || {
-            let [source, target] = clients.each_ref().map(|client| client.borrow().clone());
+            let [source, target] = clients
+                .each_mut()
+                .map(|client| client.borrow_and_update().clone());
+            let seen = clients.clone();
+            // They are gone with the process only.
+            let changed = move || seen.iter().any(|client| client.has_changed().unwrap_or(false));
             let engine = Librdkafka::new(Settings {
                 flow: Arc::clone(&flow),
                 source,
@@ -407,6 +408,7 @@ impl FlowRun {
                 delivery: delivery.clone(),
                 memory_bytes,
                 rack: rack.clone(),
+                outdated: Outdated::new(changed),
             })?;
             let waker = engine.waker();
             wake.put(move || waker.wake());
@@ -438,21 +440,6 @@ fn exactly_once(transactional_id: Arc<str>) -> kuroshio_librdkafka::Delivery {
     kuroshio_librdkafka::Delivery::ExactlyOnce {
         transactional_id,
         transaction_timeout: TRANSACTION_TIMEOUT,
-    }
-}
-
-/// Tells a pump that its clients are to be made anew.
-async fn forward_credentials(clients: [watch::Receiver<ClientSettings>; 2], line: PumpLine) {
-    let [mut source, mut target] = clients;
-    loop {
-        let changed = tokio::select! {
-            changed = source.changed() => changed,
-            changed = target.changed() => changed,
-        };
-        // Ends with the process or with the pump.
-        if changed.is_err() || line.tell(News::Secured).await.is_err() {
-            return;
-        }
     }
 }
 

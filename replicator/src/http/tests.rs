@@ -16,8 +16,13 @@ fn shown(health: Arc<Health>, status: Status) -> Shown {
         status: Arc::new(move || status.clone()),
         clusters: Arc::new(move || clusters.clone()),
         commands: None,
-        token: None,
+        token: shows(None).1,
     }
+}
+
+/// What callers must show, and who changes it.
+fn shows(token: Option<&str>) -> (watch::Sender<Option<Secret>>, watch::Receiver<Option<Secret>>) {
+    watch::channel(token.map(Into::into))
 }
 
 /// A server of its own: where it is, how it stops, when it has.
@@ -224,7 +229,7 @@ fn guarded() -> Shown {
         ..Default::default()
     };
     Shown {
-        token: Some("s3cret".into()),
+        token: shows(Some("s3cret")).1,
         ..shown(Arc::new(Health::default()), status)
     }
 }
@@ -296,6 +301,30 @@ async fn the_token_is_needed_for_all_that_tells_and_not_for_probes() {
             .contains("b-1.secret")
     );
     taken.await.unwrap().unwrap();
+    stop.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_was_exchanged_holds_at_once_and_the_last_one_no_more() {
+    let (exchange, token) = shows(Some("s3cret"));
+    let (address, stop, server) = served(Shown { token, ..guarded() }).await;
+    let codes = async || {
+        let mut codes = Vec::new();
+        for token in ["s3cret", "an0ther"] {
+            let answer = ask(
+                address,
+                "GET /status",
+                &format!("Authorization: Bearer {token}\r\n"),
+            )
+            .await;
+            codes.push(answer["HTTP/1.1 ".len()..][..3].to_owned());
+        }
+        codes
+    };
+    assert_eq!(codes().await, ["200", "401"]);
+    exchange.send_replace(Some("an0ther".into()));
+    assert_eq!(codes().await, ["401", "200"]);
     stop.cancel();
     server.await.unwrap();
 }

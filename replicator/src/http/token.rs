@@ -32,7 +32,8 @@ pub(super) async fn ask(State(shown): State<Shown>, request: Request, next: Next
 impl Shown {
     /// Whether there is no token, or these headers show it.
     pub(super) fn is_open_to(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else {
+        let token = self.token.borrow();
+        let Some(token) = &*token else {
             return true;
         };
         let shown = headers.get(header::AUTHORIZATION);

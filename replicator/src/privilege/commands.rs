@@ -7,7 +7,7 @@ use kuroshio_core::needs::{self, Grant, Kind};
 use serde_json::{Value, json};
 
 use super::Privileges;
-use crate::config::Config;
+use crate::config::{Config, Sasl};
 
 /// Names in one command.
 const NAMES: usize = 20;
@@ -15,10 +15,25 @@ const NAMES: usize = 20;
 /// How commands are to be run.
 #[derive(Clone, Debug)]
 pub struct Granting {
-    /// To whom: `User:kuroshio`.
-    pub principal: String,
+    /// To whom, such as `User:replicator`; `None`: to who we are there by password, else to `User:kuroshio`.
+    pub principal: Option<String>,
     /// The tool's own configuration, `--command-config`.
     pub command_config: Option<String>,
+}
+
+impl Granting {
+    /// Whom a cluster takes us for. Which names it makes of certificates and tokens, only the cluster knows.
+    fn principal(&self, config: &Config, alias: &str) -> String {
+        let sasl = config
+            .clusters
+            .get(alias)
+            .and_then(|cluster| cluster.sasl.as_ref());
+        let user = match sasl {
+            Some(Sasl::Plain(user) | Sasl::ScramSha256(user) | Sasl::ScramSha512(user)) => &user.name,
+            Some(Sasl::OauthBearer(_) | Sasl::AwsMskIam { .. }) | None => "kuroshio",
+        };
+        self.principal.clone().unwrap_or_else(|| format!("User:{user}"))
+    }
 }
 
 /// A command in each line, each cluster's behind a line that names it.
@@ -35,7 +50,7 @@ pub fn commands(config: &Config, privileges: &Privileges, granting: &Granting) -
         if let Some(file) = &granting.command_config {
             tool += &format!(" --command-config {}", quoted(file));
         }
-        let principal = quoted(&granting.principal);
+        let principal = quoted(&granting.principal(config, alias));
         text += &format!("# cluster {alias}\n");
         for what in together(&needs::acls(grants)) {
             text += &format!("{tool} --add --allow-principal {principal}{what}\n");
@@ -100,7 +115,7 @@ fn camel(operation: Operation) -> String {
 }
 
 /// One word for a shell.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-:,/@%+=".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
@@ -110,8 +125,8 @@ fn quoted(text: &str) -> String {
 
 /// The same as data: by cluster, an object for each resource, in Kafka's words.
 #[must_use]
-pub fn acls(privileges: &Privileges, principal: &str) -> Value {
-    let acl = |grant: &Grant| {
+pub fn acls(config: &Config, privileges: &Privileges, granting: &Granting) -> Value {
+    let acl = |grant: &Grant, principal: &str| {
         let (name, prefixed) = resource(grant);
         let (kind, name) = match grant.kind {
             Kind::Cluster => ("CLUSTER", "kafka-cluster"),
@@ -130,8 +145,9 @@ pub fn acls(privileges: &Privileges, principal: &str) -> Value {
         })
     };
     let clusters = privileges.iter().map(|(alias, grants)| {
-        let grants = needs::acls(grants);
-        (alias.to_string(), grants.iter().map(acl).collect())
+        let (grants, principal) = (needs::acls(grants), granting.principal(config, alias));
+        let acls = grants.iter().map(|grant| acl(grant, &principal));
+        (alias.to_string(), acls.collect())
     });
     Value::Object(clusters.collect())
 }

@@ -1,3 +1,4 @@
+use super::commands::quoted;
 use super::*;
 use crate::config::{Environment, parse};
 
@@ -39,7 +40,7 @@ fn lines(config: &Config, flows: &[&str]) -> Vec<String> {
 
 fn granting(command_config: Option<&str>) -> Granting {
     Granting {
-        principal: "User:CN=k, O=x".into(),
+        principal: Some("User:CN=k, O=x".into()),
         command_config: command_config.map(str::to_owned),
     }
 }
@@ -276,12 +277,12 @@ fn one_cluster_may_be_asked_for() {
 #[test]
 fn the_same_as_data() {
     let config = config(PAIR);
-    let acls = acls(&of(&config, &["tw-jp"]), "User:k");
+    let acls = acls(&config, &of(&config, &["tw-jp"]), &granting(None));
     let ids = acls["jp"].as_array().unwrap().last().unwrap();
     assert_eq!(
         *ids,
         serde_json::json!({
-            "principal": "User:k",
+            "principal": "User:CN=k, O=x",
             "resource_type": "TRANSACTIONAL_ID",
             "pattern_type": "PREFIXED",
             "name": "kuroshio.tw-jp.",
@@ -289,4 +290,42 @@ fn the_same_as_data() {
             "why": ["records and positions are written in transactions"],
         })
     );
+}
+
+#[test]
+fn it_is_granted_to_who_we_are_there() {
+    let sasl = |sasl: &str| {
+        let secured = format!("jp: {{ tls: {{}}, sasl: {{ {sasl} }}, bootstrap_servers:");
+        config(&PAIR.replace("jp: { bootstrap_servers:", &secured))
+    };
+    let user = |mechanism: &str| sasl(&format!("mechanism: {mechanism}, username: me, password: x"));
+    let absent = || Granting {
+        principal: None,
+        command_config: None,
+    };
+    let named = granting(None);
+    for (config, granting, jp) in [
+        (user("plain"), absent(), "User:me"),
+        (user("scram-sha-256"), absent(), "User:me"),
+        (user("scram-sha-512"), absent(), "User:me"),
+        (user("plain"), named, "User:CN=k, O=x"),
+        (
+            sasl("mechanism: aws-msk-iam, aws_region: eu-west-1"),
+            absent(),
+            "User:kuroshio",
+        ),
+        (config(PAIR), absent(), "User:kuroshio"),
+    ] {
+        let privileges = of(&config, &["tw-jp"]);
+        let acls = acls(&config, &privileges, &granting);
+        assert_eq!(acls["jp"][0]["principal"], jp);
+        let text = commands(&config, &privileges, &granting);
+        assert!(
+            text.contains(&format!("--allow-principal {} ", quoted(jp))),
+            "{text}"
+        );
+        // Each cluster has its own.
+        let tw = granting.principal.as_deref().unwrap_or("User:kuroshio");
+        assert_eq!(acls["tw"][0]["principal"], tw);
+    }
 }

@@ -47,8 +47,6 @@ pub enum News {
     TargetCut(Lane, TargetOffset),
     /// See [`kuroshio_core::flow::Flow::stored`].
     Stored(Vec<(Lane, Position)>),
-    /// The clients are to be known otherwise: other credentials, or other certificates.
-    Secured,
     /// Something that must not go on, in words.
     Halt(String),
     /// Finish what is open and end.

@@ -33,6 +33,9 @@ const WAIT: Duration = Duration::from_secs(30);
 struct Seen {
     /// It may get ready.
     ready: AtomicBool,
+    built: AtomicU64,
+    /// Others are let in now, and not the engine that is there.
+    outdated: AtomicBool,
     opens: AtomicU64,
     hauls: AtomicU64,
     attached: AtomicU64,
@@ -74,6 +77,10 @@ impl Engine for Strict {
         self.seen.opens.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(wait.min(Duration::from_millis(1)));
         Ok(self.seen.ready.load(Ordering::SeqCst))
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.seen.outdated.load(Ordering::SeqCst)
     }
 
     fn attach(&mut self, lanes: Vec<LaneSpec>) -> Result<(), EngineError> {
@@ -181,6 +188,8 @@ fn bench() -> Bench {
             hold_limit: Duration::from_secs(5),
         },
         build: move || {
+            built.outdated.store(false, Ordering::SeqCst);
+            built.built.fetch_add(1, Ordering::SeqCst);
             Ok(Strict {
                 seen: Arc::clone(&built),
                 transaction: false,
@@ -347,5 +356,23 @@ fn an_engine_without_memory_has_not_caught_up() {
     bench.until("a commit", |seen| seen.held.load(Ordering::SeqCst) > 0);
     let held = Duration::from_millis(bench.seen.held.load(Ordering::SeqCst));
     assert!(held >= INTERVAL, "committed after {held:?}");
+    bench.end();
+}
+
+#[test]
+fn an_engine_that_is_outdated_is_replaced_and_its_lanes_opened_again() {
+    let mut bench = bench();
+    bench.seen.ready.store(true, Ordering::SeqCst);
+    bench.take_join();
+    bench.assign(1);
+    bench.catalog(1);
+    for engines in 1..=3 {
+        bench.open_first();
+        bench.until("the lane to be attached", |seen| {
+            seen.attached.load(Ordering::SeqCst) == engines
+        });
+        assert_eq!(bench.seen.built.load(Ordering::SeqCst), engines);
+        bench.seen.outdated.store(true, Ordering::SeqCst);
+    }
     bench.end();
 }

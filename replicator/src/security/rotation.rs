@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kuroshio_core::secret::Secret;
+use tokio::sync::watch;
+
 use crate::config::{Cluster, Config, File};
 
 /// Between two looks at the files. The kubelet itself takes up to a minute to exchange a mounted secret.
@@ -22,6 +25,8 @@ pub struct Rotation {
     clusters: BTreeMap<Arc<str>, Secured>,
     /// Makes the engines' clients anew.
     exchange: Exchange,
+    /// What callers of the HTTP server must show. Whether they must is settled at the start.
+    token: watch::Sender<Option<Secret>>,
     /// What stood against the last change.
     told: Option<String>,
 }
@@ -77,6 +82,7 @@ impl Rotation {
         config: &Config,
         clusters: BTreeMap<Arc<str>, kuroshio_wire::Cluster>,
         exchange: Exchange,
+        token: watch::Sender<Option<Secret>>,
     ) -> Self {
         let secured = |(alias, control): (Arc<str>, _)| {
             let known = Known::of(config.clusters.get(&alias)?);
@@ -87,6 +93,7 @@ impl Rotation {
             wanted: config.clusters.clone(),
             clusters: clusters.into_iter().filter_map(secured).collect(),
             exchange,
+            token,
             told: None,
         }
     }
@@ -112,7 +119,10 @@ impl Rotation {
     fn look(&mut self) -> Option<String> {
         match self.file.changed() {
             Ok(None) => {}
-            Ok(Some(config)) => self.wanted = config.clusters,
+            Ok(Some(config)) => {
+                self.wanted = config.clusters;
+                self.exchange_token(config.http_token);
+            }
             Err(mistakes) => return Some(mistakes.to_string()),
         }
         let mut problem = None;
@@ -133,5 +143,72 @@ impl Rotation {
             secured.known = now;
         }
         problem
+    }
+
+    fn exchange_token(&self, new: Option<Secret>) {
+        let changed = self.token.send_if_modified(|token| {
+            let changes = token.is_some() && new.is_some() && *token != new;
+            if changes {
+                *token = new;
+            }
+            changes
+        });
+        if changed {
+            tracing::info!("http.token has changed: callers must show the new one");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, load};
+
+    #[test]
+    fn the_token_is_exchanged_and_neither_given_up_nor_begun_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, secret) = (dir.path().join("kuroshio.yaml"), dir.path().join("token"));
+        let write = |http: &str| {
+            let text = format!(
+                "instance: a\nclusters: {{ tw: {{ bootstrap_servers: 'a:1' }}, jp: {{ bootstrap_servers: 'b:1' }} }}\n\
+                 flows: [{{ source: tw, target: jp }}]\nhttp: {{ {http} }}"
+            );
+            std::fs::write(&path, text).unwrap();
+        };
+        let from_file = format!("token: '${{file:{}}}'", secret.display());
+        for (begun, steps) in [
+            (
+                &*from_file,
+                vec![
+                    (&*from_file, "one", Some("one")),
+                    (&*from_file, "two", Some("two")),
+                    // Not a token: the last one is kept, and why is told.
+                    (&*from_file, "", Some("two")),
+                    ("admin: true", "", Some("two")),
+                    ("token: three", "", Some("three")),
+                ],
+            ),
+            ("", vec![(&*from_file, "one", None)]),
+        ] {
+            std::fs::write(&secret, "one").unwrap();
+            write(begun);
+            let config = load(&path, &Environment::new()).unwrap();
+            let (token, seen) = watch::channel(config.http_token.clone());
+            let file = File::new(path.clone(), Environment::new());
+            let nothing: Exchange = Box::new(|_, _| {});
+            let mut rotation = Rotation::new(file, &config, BTreeMap::new(), nothing, token);
+            for (http, written, wanted) in steps {
+                std::fs::write(&secret, written).unwrap();
+                write(http);
+                let told = rotation.look();
+                let bad = http == from_file && written.is_empty();
+                assert_eq!(told.is_some(), bad, "{told:?}");
+                assert_eq!(
+                    seen.borrow().as_ref().map(Secret::reveal),
+                    wanted,
+                    "{http} {written}"
+                );
+            }
+        }
     }
 }

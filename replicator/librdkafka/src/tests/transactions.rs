@@ -1,5 +1,7 @@
 //! Transactions, as far as the mock plays the coordinator.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use kuroshio_core::engine::{Commit, Ended, EngineError, RefusalKind};
 use kuroshio_core::types::Membership;
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as E};
@@ -22,7 +24,10 @@ fn commit(offset: i64) -> Commit {
 /// An engine with a transaction open and `count` records forwarded from offset 0.
 fn forwarding(pair: &Pair, count: usize) -> (Librdkafka, Vec<Fact>) {
     write(&pair.source, "t", 0, &numbered(0, count));
-    let mut engine = pair.exactly_once();
+    forward(pair.exactly_once(), count)
+}
+
+fn forward(mut engine: Librdkafka, count: usize) -> (Librdkafka, Vec<Fact>) {
     engine.attach(vec![spec(0, "t", 0, 0)]).unwrap();
     engine.begin().unwrap();
     let mut facts = Vec::new();
@@ -237,11 +242,7 @@ fn a_commit_without_an_answer_is_unknown_and_ends_the_engine() {
 fn without_a_coordinator_an_engine_goes_on_trying_and_says_so() {
     let pair = Pair::new(&[("t", 1)]);
     pair.target.mock().broker_down(-1).unwrap();
-    let settings = pair.settings(Delivery::ExactlyOnce {
-        transactional_id: "kuroshio.tw-jp.a.0".into(),
-        transaction_timeout: Duration::from_secs(5),
-    });
-    let mut engine = Librdkafka::new(settings).unwrap();
+    let mut engine = Librdkafka::new(pair.settings(within(Duration::from_secs(5)))).unwrap();
     let (mut facts, end) = (Vec::new(), Instant::now() + PATIENCE);
     let told = |facts: &[Fact]| {
         facts
@@ -284,4 +285,55 @@ fn a_slow_target_is_waited_for_by_commit_and_abort() {
     let mut facts = Vec::new();
     haul_until(&mut engine, &mut facts, |facts| placed(facts, 1) == 10);
     assert_eq!(engine.commit(&commit(20), &mut facts), Ok(Ended::Committed));
+}
+
+/// The target does not answer to any more who comes as we came, and who comes otherwise is let in: a transaction had all of its time before the
+/// successor was made.
+#[test]
+fn what_waits_for_the_target_is_left_behind_once_other_credentials_hold() {
+    const LONG: Duration = Duration::from_secs(120);
+    type Outcome = Result<Ended, EngineError>;
+    let commits: fn(&mut Librdkafka) -> Outcome = |engine| engine.commit(&commit(10), &mut Vec::new());
+    // Before a record was sent there is nothing to be aborted on the target.
+    let aborts: fn(&mut Librdkafka) -> Outcome = |engine| {
+        haul_until(engine, &mut Vec::new(), |facts| placed(facts, 0) > 0);
+        engine.abort().map(|()| Ended::Committed)
+    };
+    let lost: fn(&Outcome) -> bool = |ended| matches!(ended, Err(EngineError::Rebuild(_)));
+    let unknown: fn(&Outcome) -> bool = |ended| matches!(ended, Ok(Ended::Unknown { .. }));
+    for (api, act, expected) in [
+        (Api::Produce, commits, lost),
+        (Api::AddOffsetsToTxn, commits, lost),
+        (Api::TxnOffsetCommit, commits, lost),
+        (Api::EndTxn, commits, unknown),
+        (Api::EndTxn, aborts, lost),
+    ] {
+        let pair = Pair::new(&[("t", 1)]);
+        write(&pair.source, "t", 0, &numbered(0, 10));
+        let mut settings = pair.settings(within(LONG));
+        let exchanged = Arc::new(AtomicBool::new(false));
+        let hears = Arc::clone(&exchanged);
+        settings.outdated = Outdated::new(move || hears.load(Ordering::SeqCst));
+        let silence = [E::RD_KAFKA_RESP_ERR__TRANSPORT; 2_000];
+        pair.target.mock().request_errors(api, &silence);
+        let (mut engine, _) = forward(opened(settings), 10);
+        let waits = Instant::now();
+        let exchange = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(1)); // it waits for the target by now
+            exchanged.store(true, Ordering::SeqCst);
+        });
+        let ended = act(&mut engine);
+        assert!(expected(&ended), "{api:?}: {ended:?}");
+        exchange.join().unwrap();
+        assert!(engine.is_outdated());
+        assert_eq!(
+            engine.begin(),
+            Err(EngineError::Rebuild("other credentials hold".to_owned()))
+        );
+        assert!(waits.elapsed() < LONG / 2, "{api:?}: {:?}", waits.elapsed());
+        engine.retire();
+        pair.target.mock().clear_request_errors(api);
+        let (mut successor, mut facts) = forward(pair.exactly_once(), 10);
+        assert_eq!(successor.commit(&commit(10), &mut facts), Ok(Ended::Committed));
+    }
 }
