@@ -19,15 +19,17 @@ trap 'find . -path ./target -prune -o -name "$name.json" -exec rm -f {} +' EXIT
 
 # `4.10.0+2.12.1` of rdkafka-sys is the crate, and the librdkafka in it.
 jq --arg here "file://$PWD/" '
-  {"rdkafka-sys": "librdkafka", "openssl-src": "openssl", "zstd-sys": "zstd"} as $libraries
+  { "rdkafka-sys": ["librdkafka", "BSD-2-Clause"], "openssl-src": ["openssl", "Apache-2.0"], "zstd-sys": ["zstd", "BSD-3-Clause"] }
+    as $libraries
   | (.. | strings) |= gsub($here; "file:///")
   | .components += [
       .components[]
       | select($libraries[.name] and (.version | contains("+")))
       | (.version | split("+")[1] | ltrimstr("zstd.")) as $version
-      | $libraries[.name] as $library
+      | $libraries[.name] as [$library, $license]
       | { type: "library", name: $library, version: $version, "bom-ref": "generic:\($library)@\($version)",
-          purl: "pkg:generic/\($library)@\($version)", description: "compiled into the binary by the crate \(.name)" }
+          purl: "pkg:generic/\($library)@\($version)", licenses: [{ license: { id: $license } }],
+          description: "compiled into the binary by the crate \(.name)" }
     ]' "replicator/$name.json" >"$out"
 
 listed="$(jq -r '.components[] | "\(.name) \(.version)"' "$out")"
