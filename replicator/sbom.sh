@@ -34,9 +34,9 @@ jq --arg here "file://$PWD/" '
 
 listed="$(jq -r '.components[] | "\(.name) \(.version)"' "$out")"
 missing=0
-while read -r crate version _; do
+while read -r crate version; do
   grep -qxF "$crate ${version#v}" <<<"$listed" || { echo "sbom: $crate $version is missing" >&2; missing=1; }
-done < <("$cargo" tree --locked --package kuroshio --edges normal --prefix none --format '{p}' | grep -v '^kuroshio v' | sort -u)
+done < <("$cargo" tree --locked --package kuroshio --edges normal --prefix none --format '{p}' | awk '$1 != "kuroshio" { print $1, $2 }' | sort -u)
 for library in librdkafka openssl zstd; do
   grep -q "^$library " <<<"$listed" || { echo "sbom: the C library $library is missing" >&2; missing=1; }
 done

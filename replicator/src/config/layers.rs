@@ -241,6 +241,21 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_goes_no_deeper_than_a_file() {
+        let merged = |depth: usize| {
+            let name = format!("{PREFIX}A{}", "__A".repeat(depth - 1));
+            let mut mistakes = Mistakes::default();
+            merge("instance: a", &environment(&[(&name, "x")]), &mut mistakes);
+            mistakes.0
+        };
+        assert_eq!(merged(yaml::DEPTH), []);
+        for depth in [yaml::DEPTH + 1, 40_000] {
+            let said = merged(depth).remove(0).to_string();
+            assert!(said.contains("more than 32 parts"), "{said}");
+        }
+    }
+
+    #[test]
     fn references() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "secret\n").unwrap();
