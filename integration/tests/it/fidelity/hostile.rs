@@ -138,17 +138,19 @@ async fn malformed_tags_and_ten_thousand_headers_harm_nobody() -> Result<()> {
     let skipped = [("flow", "hostile-tw-jp"), ("reason", "replicated")];
     let skipped = process.metric("kuroshio_skipped_records_total", &skipped).await?;
     ensure!(skipped == Some(1.0), "{skipped:?} were skipped");
-    within_memory(&process, 2)
+    within(&process, bound(2, MIB))
 }
 
-/// Memory stays as for any other load.
-fn within_memory(process: &Kuroshio, partitions: u64) -> Result<()> {
+/// Memory stays below `bound`.
+fn within(process: &Kuroshio, bound: u64) -> Result<()> {
     let peak = Process { pid: process.pid() }.peak_rss()?;
-    let bound = bound(partitions, 10 * MIB);
     println!("hostile: peak {} MiB, bound {} MiB", peak / MIB, bound / MIB);
     ensure!(peak <= bound, "{} MiB, more than {}", peak / MIB, bound / MIB);
     Ok(())
 }
+
+/// The largest that a batch may become.
+const UNPACKED: u64 = 101 * MIB;
 
 /// What zeros become in a batch that the source's broker takes.
 const ZEROS: usize = 400 << 20;
@@ -216,5 +218,6 @@ async fn a_batch_that_becomes_a_hundred_times_as_large_stops_its_partition_alone
             .await
             .with_context(|| process.log_tail())?;
     }
-    within_memory(&process, 6)
+    // What is given up was unpacked up to the limit, and in lz4 moved while it grew.
+    within(&process, bound(6, 0) + 2 * UNPACKED)
 }
