@@ -1,5 +1,5 @@
 # The commands of this project; what they do in detail is in the scripts that they call.
-.PHONY: demo test lint ratios image-kafka
+.PHONY: demo test lint ratios fuzz sbom audit image-kafka
 
 CARGO ?= cargo
 
@@ -24,6 +24,22 @@ lint:
 # Fails when a rule of the core takes many times as long as a plain loop that does the same work, in the same run.
 ratios:
 	$(CARGO) bench --package kuroshio-core-benches --bench ratios
+
+# What others can send to us does no harm: every target of `fuzz` on its seeds and corpus, then FUZZ_SECONDS of new inputs each.
+# TARGETS="config import" for some of them.
+FUZZ_SECONDS ?= 5
+fuzz:
+	FUZZ_SECONDS=$(FUZZ_SECONDS) CARGO=$(CARGO) fuzz/run.sh $(TARGETS)
+
+# target/kuroshio.cdx.json: what the binary is made of, as CycloneDX.
+sbom:
+	CARGO=$(CARGO) replicator/sbom.sh
+
+# Known vulnerabilities of what we depend on. Not a part of CI, which has no way to the database; before a release, and by a timer.
+audit:
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	@$(CARGO) deny fetch db || { echo "audit: RustSec's database of advisories cannot be reached from here: NOTHING WAS CHECKED" >&2; exit 1; }
+	$(CARGO) deny check advisories
 
 # The images apache/kafka:VERSION, pulled or built.
 VERSIONS ?= 4.3.1 3.9.1

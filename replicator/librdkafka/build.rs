@@ -1,4 +1,4 @@
-//! Compiles `src/native/*.c` with the headers of the very librdkafka that is linked, and five of its own files mended.
+//! Compiles `src/native/*.c` with the headers of the very librdkafka that is linked, and seven of its own files mended.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -142,6 +142,58 @@ const LARGE_BATCH: Mend = Mend {
     )],
 };
 
+/// A batch in gzip or lz4 is unpacked however large it becomes: a megabyte that anybody may write into a topic became a
+/// gigabyte, and the pod that read it was killed, again and again. As with zstd, what becomes larger than the largest response
+/// is not unpacked; its partition ends with an error.
+const GZIP_BOMB: Mend = Mend {
+    name: "rdgz",
+    changes: &[(
+        "                        if (pass == 2) {
+                                /* Advance output pointer (in pass 2). */\n",
+        "                        /* `receive.message.max.bytes`, where memory does not ask for more */
+                        if (pass == 1 && strm.total_out > 101 << 20) {
+                                inflateEnd(&strm);
+                                goto fail;
+                        }
+
+                        if (pass == 2) {
+                                /* Advance output pointer (in pass 2). */\n",
+    )],
+};
+
+/// See [`GZIP_BOMB`].
+const LZ4_BOMB: Mend = Mend {
+    name: "rdkafka_lz4",
+    changes: &[
+        (
+            "        /* Allocate output buffer, we increase this later if needed,
+         * but hopefully not. */\n",
+            "        if (estimated_uncompressed_size >
+            (size_t)rkb->rkb_rk->rk_conf.recv_max_msg_size) {
+                err = RD_KAFKA_RESP_ERR__BAD_COMPRESSION;
+                goto done;
+        }
+
+        /* Allocate output buffer, we increase this later if needed,
+         * but hopefully not. */\n",
+        ),
+        (
+            "                        size_t extra = RD_MAX(outlen * 3 / 4, 1024);\n",
+            "                        size_t extra = RD_MAX(outlen * 3 / 4, 1024);
+
+                        if (outlen >=
+                            (size_t)rkb->rkb_rk->rk_conf.recv_max_msg_size) {
+                                err = RD_KAFKA_RESP_ERR__BAD_COMPRESSION;
+                                goto done;
+                        }
+                        extra = RD_MIN(
+                            extra,
+                            (size_t)rkb->rkb_rk->rk_conf.recv_max_msg_size -
+                                outlen);\n",
+        ),
+    ],
+};
+
 fn main() -> Result<(), String> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/native/headers.c");
@@ -161,6 +213,8 @@ fn main() -> Result<(), String> {
         .file(mended(&sources, &NOBODY_LEFT)?)
         .file(mended(&sources, &RECREATED)?)
         .file(mended(&sources, &LARGE_BATCH)?)
+        .file(mended(&sources, &GZIP_BOMB)?)
+        .file(mended(&sources, &LZ4_BOMB)?)
         .include(&sources)
         .define("_GNU_SOURCE", None)
         .opt_level(2) // as librdkafka builds itself

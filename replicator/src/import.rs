@@ -127,7 +127,7 @@ fn annotate(findings: &Findings, out: &mut String) {
     if !findings.comments.is_empty() {
         out.push_str("\n# What became of the other keys:\n");
         for comment in &findings.comments {
-            let _ = writeln!(out, "# - {comment}");
+            let _ = writeln!(out, "# - {}", one_line(comment));
         }
     }
     let mut environment = Environment::from([("HOSTNAME".to_owned(), "import".to_owned())]);
@@ -140,9 +140,17 @@ fn annotate(findings: &Findings, out: &mut String) {
     if let Err(mistakes) = config::parse(out, &environment) {
         out.push_str("\n# Not accepted as it stands:\n");
         for mistake in &mistakes.0 {
-            let _ = writeln!(out, "# - {mistake}");
+            let _ = writeln!(out, "# - {}", one_line(&mistake.to_string()));
         }
     }
+}
+
+/// Keys and values of others stand in comments: what would end a line there would begin a key of ours.
+fn one_line(text: &str) -> String {
+    text.replace(
+        |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'),
+        " ",
+    )
 }
 
 /// Writes YAML: mappings and lists of mappings in blocks, everything else as JSON, which is YAML too.
@@ -180,7 +188,10 @@ fn scalar(text: &str) -> String {
     let plain = text
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
-    if plain && text.starts_with(|c: char| c.is_ascii_alphabetic()) {
+    let word = ["null", "true", "false"]
+        .iter()
+        .any(|word| text.eq_ignore_ascii_case(word));
+    if plain && !word && text.starts_with(|c: char| c.is_ascii_alphabetic()) {
         text.to_owned()
     } else {
         Value::from(text).to_string()
@@ -218,7 +229,10 @@ impl<'a> Scopes<'a> {
     }
 
     fn of_cluster(&self, alias: &str) -> Keys<'a> {
-        self.some(&format!("{alias}."), |key| self.cluster(key) == Some(alias))
+        let prefix = format!("{alias}.");
+        self.some(&prefix, |key| {
+            key.starts_with(&prefix) && self.cluster(key) == Some(alias)
+        })
     }
 
     fn of_flow(&self, source: &str, target: &str) -> Keys<'a> {
@@ -232,15 +246,20 @@ impl<'a> Scopes<'a> {
         })
     }
 
-    /// Source and target of each flow that is enabled.
+    /// Source and target of each flow that is enabled, in the order of the clusters.
     fn flows(self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let pairs = self
-            .aliases
-            .iter()
-            .flat_map(move |source| self.aliases.iter().map(move |target| (*source, *target)));
-        pairs.filter(move |(source, target)| {
-            let enabled = self.properties.get(&format!("{source}->{target}.enabled"));
-            source != target && enabled.is_some_and(|value| value.trim() == "true")
-        })
+        let place = |alias: &str| self.aliases.iter().position(|known| *known == alias);
+        let enabled = self.properties.iter().filter(|(_, value)| value.trim() == "true");
+        let mut flows: Vec<_> = enabled
+            .filter_map(|(key, _)| {
+                let (source, target) = key.strip_suffix(".enabled")?.split_once("->")?;
+                Some((place(source)?, place(target)?))
+            })
+            .filter(|(source, target)| source != target)
+            .collect();
+        flows.sort_unstable();
+        flows
+            .into_iter()
+            .map(move |(source, target)| (self.aliases[source], self.aliases[target]))
     }
 }

@@ -65,7 +65,7 @@ fn main() -> ExitCode {
             resume,
             offsets_topic,
         } => imported(&file, resume, offsets_topic.as_deref(), environment),
-        Command::Config(ConfigCommand::Schema) => serde_json::to_string_pretty(&config::schema())
+        Command::Config(ConfigCommand::Schema) => serde_json::to_string_pretty(config::schema())
             .map_err(anyhow::Error::from)
             .and_then(|schema| say(&format!("{schema}\n")))
             .map(|()| Exit::Done),

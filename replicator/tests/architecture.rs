@@ -302,7 +302,7 @@ fn read(root: &Path, folder: &str, sources: &mut Vec<Source>) {
 fn the_house_keeps_its_rules() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut sources = Vec::new();
-    for folder in ["replicator", "integration", "benches"] {
+    for folder in ["replicator", "integration", "benches", "fuzz"] {
         read(root, folder, &mut sources);
     }
     assert!(

@@ -2,6 +2,7 @@
 
 mod codecs;
 mod compacted;
+mod hostile;
 
 use std::time::Duration;
 

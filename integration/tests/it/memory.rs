@@ -17,7 +17,7 @@ const MEMORY: u64 = 128 * MIB;
 
 /// What a process may have: twice `memory`, for the allocator and librdkafka round up, 96 MiB, 64 KiB for each partition, and
 /// eight of the largest records: they are unpacked whole. Fitted to what was measured.
-fn bound(partitions: u64, largest: u64) -> u64 {
+pub(crate) fn bound(partitions: u64, largest: u64) -> u64 {
     2 * MEMORY + 96 * MIB + partitions * (64 << 10) + 8 * largest
 }
 

@@ -5,6 +5,7 @@
 //! alone, and decompression stops at a limit.
 
 mod compression;
+mod reading;
 mod records;
 
 use std::collections::HashSet;
@@ -12,6 +13,7 @@ use std::collections::HashSet;
 use bytes::{Buf, Bytes};
 
 use crate::engine::Codec;
+pub use reading::records_from;
 use records::Records;
 
 /// Bytes up to and with the batch's length: offset (8), length (4).

@@ -302,7 +302,7 @@ fn target_cut(facts: &Facts<'_>, position: &Position, cut: TargetOffset) -> Star
         }
         Tail::Tag(newest, Record::Equal) => gone(newest.plus(1)),
         // No tag, or one of another log: all that the source has. Of what it has no more at least one record was there.
-        Tail::NoTag | Tail::Tag(..) => gone(SourceOffset((start.0 - 1).max(0))),
+        Tail::NoTag | Tail::Tag(..) => gone(SourceOffset(start.0.saturating_sub(1).max(0))),
     }
 }
 

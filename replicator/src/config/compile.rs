@@ -24,7 +24,7 @@ use super::{
 pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
     let schema = schema();
     let aliases: BTreeSet<String> = keys_of(&root, "clusters").map(Into::into).collect();
-    let root = walk::walk(root, &schema, "", &schema, mistakes)?;
+    let root = walk::walk(root, schema, "", schema, mistakes)?;
     later::refuse(&root, mistakes);
     let defaults = root
         .get("defaults")

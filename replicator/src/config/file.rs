@@ -1,9 +1,22 @@
 //! The configuration file of a process that runs: what is mounted beside it may change.
 
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
+use std::io::{Error, ErrorKind, Read, Result as IoResult};
+use std::path::{Path, PathBuf};
 
-use super::{Config, Environment, Mistakes, layers, made_of, read};
+use super::{Config, Environment, Mistakes, layers, made_of, read, yaml};
+
+/// The text of a file, ours or one that `${file:}` names. Some have no end.
+pub(super) fn text(path: &Path) -> IoResult<String> {
+    let mut text = String::new();
+    let most = yaml::SIZE as u64;
+    if fs::File::open(path)?.take(most + 1).read_to_string(&mut text)? as u64 > most {
+        let why = format!("it has more than {most} bytes");
+        return Err(Error::new(ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
+}
 
 /// A configuration file with the environment over it. It keeps no secret.
 #[derive(Clone)]
@@ -53,6 +66,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_without_end_is_refused() {
+        let why = text(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(why.kind(), ErrorKind::FileTooLarge);
+    }
+
+    #[test]
     fn a_change_is_told_once_and_a_mistake_each_time() {
         let dir = tempfile::tempdir().unwrap();
         let (path, secret) = (dir.path().join("kuroshio.yaml"), dir.path().join("password"));
@@ -62,7 +81,7 @@ mod tests {
             "instance: a\nclusters: {{ tw: {{ bootstrap_servers: 'a:1', {sasl} }}, jp: {{ bootstrap_servers: 'b:1' }} }}\n\
              flows: [{{ source: tw, target: jp }}]"
         );
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         let mut file = File::new(path.clone(), Environment::new());
         let mut told = || {
             let changed = file.changed().map_err(|mistakes| mistakes.to_string());
@@ -76,15 +95,15 @@ mod tests {
             ("two", false),
             ("one", true),
         ] {
-            std::fs::write(&secret, written).unwrap();
+            fs::write(&secret, written).unwrap();
             assert_eq!(told().unwrap().is_some(), seen, "{written}");
         }
-        std::fs::remove_file(&secret).unwrap();
+        fs::remove_file(&secret).unwrap();
         assert!(told().is_err() && told().is_err());
         // It is what it was.
-        std::fs::write(&secret, "one").unwrap();
+        fs::write(&secret, "one").unwrap();
         assert_eq!(told(), Ok(None));
-        std::fs::write(&path, "flows: []").unwrap();
+        fs::write(&path, "flows: []").unwrap();
         assert!(told().is_err() && told().is_err());
     }
 }

@@ -2,11 +2,12 @@
 //! `KUROSHIO__…`, then every `${env:NAME}` and `${file:/path}` replaced by what it names.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use config::{FileFormat, Format};
 use serde_json::{Map, Value};
 
 use super::mistakes::{Mistakes, below, item};
+use super::{file, yaml};
 
 /// Environment variables by name. Handed in, so that nothing but `main` reads the process's own.
 pub type Environment = BTreeMap<String, String>;
@@ -27,15 +28,7 @@ pub(crate) struct Tree {
 /// # Errors
 /// The text is not YAML, or its root is not a mapping.
 pub(crate) fn merge(text: &str, environment: &Environment, mistakes: &mut Mistakes) -> Option<Tree> {
-    let parsed = FileFormat::Yaml
-        .parse(None, text)
-        .map_err(|error| error.to_string());
-    let table = parsed.and_then(|table| {
-        config::Value::from(table)
-            .try_deserialize::<Value>()
-            .map_err(|error| error.to_string())
-    });
-    let mut root = match table {
+    let mut root = match yaml::read(text) {
         Ok(root) => root,
         Err(error) => {
             mistakes.add("", format!("the file is not a YAML mapping: {error}"));
@@ -77,6 +70,9 @@ fn overlay(root: &mut Value, environment: &Environment, mistakes: &mut Mistakes)
 
 /// Sets one value and gives back its key path.
 fn set(root: &mut Value, segments: &[&str], value: &str) -> Result<String, String> {
+    if segments.len() > yaml::DEPTH {
+        return Err(format!("has more than {} parts", yaml::DEPTH));
+    }
     let mut path = String::new();
     let mut place = root;
     for segment in segments {
@@ -180,7 +176,7 @@ fn look_up(reference: &str, environment: &Environment) -> Result<String, String>
         Some(("env", name)) => environment.get(name).cloned().ok_or_else(|| {
             format!("the environment variable {name} is not set; set it or write the value in the file")
         }),
-        Some(("file", path)) => match std::fs::read_to_string(path) {
+        Some(("file", path)) => match file::text(Path::new(path)) {
             Ok(content) => {
                 let content = content.strip_suffix('\n').unwrap_or(&content);
                 Ok(content.strip_suffix('\r').unwrap_or(content).to_owned())
@@ -242,6 +238,21 @@ mod tests {
         let tree = merge("{}", &variables.into_iter().collect(), &mut mistakes).unwrap();
         assert_eq!(mistakes.0, []);
         assert_eq!(tree.root["a"][11], "11");
+    }
+
+    #[test]
+    fn a_variable_goes_no_deeper_than_a_file() {
+        let merged = |depth: usize| {
+            let name = format!("{PREFIX}A{}", "__A".repeat(depth - 1));
+            let mut mistakes = Mistakes::default();
+            merge("instance: a", &environment(&[(&name, "x")]), &mut mistakes);
+            mistakes.0
+        };
+        assert_eq!(merged(yaml::DEPTH), []);
+        for depth in [yaml::DEPTH + 1, 40_000] {
+            let said = merged(depth).remove(0).to_string();
+            assert!(said.contains("more than 32 parts"), "{said}");
+        }
     }
 
     #[test]

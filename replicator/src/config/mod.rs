@@ -16,11 +16,12 @@ mod settings;
 mod values;
 mod walk;
 mod words;
+mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use kuroshio_core::routes::Router;
@@ -368,7 +369,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Mistakes> 
 }
 
 fn read(path: &Path) -> Result<String, Mistakes> {
-    std::fs::read_to_string(path).map_err(|error| {
+    file::text(path).map_err(|error| {
         let mut mistakes = Mistakes::default();
         mistakes.add(
             "--config",
@@ -400,13 +401,16 @@ fn made_of(tree: layers::Tree, mut mistakes: Mistakes) -> Result<Config, Mistake
     }
 }
 
-/// The JSON Schema of the file (draft 2020-12), without references.
+/// The JSON Schema of the file (draft 2020-12), without references. Made once.
 #[must_use]
-pub fn schema() -> serde_json::Value {
-    let settings =
-        schemars::generate::SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    settings
-        .into_generator()
-        .into_root_schema_for::<raw::RawConfig>()
-        .to_value()
+pub fn schema() -> &'static serde_json::Value {
+    static SCHEMA: LazyLock<serde_json::Value> = LazyLock::new(|| {
+        let settings = schemars::generate::SchemaSettings::draft2020_12()
+            .with(|settings| settings.inline_subschemas = true);
+        settings
+            .into_generator()
+            .into_root_schema_for::<raw::RawConfig>()
+            .to_value()
+    });
+    &SCHEMA
 }

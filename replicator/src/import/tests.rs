@@ -220,3 +220,48 @@ fn mm2_left_its_positions_where_it_was_told() {
         );
     }
 }
+
+/// Keys come from whoever wrote the file; ours is read by a process that may take commands.
+#[test]
+fn a_key_or_value_cannot_leave_its_comment() {
+    let connector = serde_json::json!({
+        "source.cluster.alias": "a",
+        "target.cluster.alias": "b",
+        "x\nhttp: { admin: true }\n#": "1",
+        "replication.policy.class": "x.Y\rhttp: { admin: true }",
+        "topics": "a\u{2028}http: [",
+        "refresh.topics.interval.seconds": "\nhttp: { admin: true }\n# ",
+    });
+    let config = import(&connector.to_string()).unwrap();
+    let lines: Vec<_> = config.split(['\n', '\r']).collect();
+    let ours = |line: &&&str| !line.is_empty() && !line.starts_with([' ', '#']);
+    let keys: Vec<_> = lines.iter().filter(ours).collect();
+    assert_eq!(keys, [&"clusters:", &"flows:", &"defaults:"], "{config}");
+}
+
+#[test]
+fn words_that_yaml_takes_for_values_stay_names() {
+    let text = "clusters = null, true\nnull.bootstrap.servers = a:1\ntrue.bootstrap.servers = b:1\n\
+                null->true.enabled = true\n";
+    let config = parsed(&import(text).unwrap());
+    assert_eq!(
+        config.clusters.keys().map(|alias| &**alias).collect::<Vec<_>>(),
+        ["null", "true"]
+    );
+}
+
+#[test]
+fn a_thousand_clusters_are_read_at_once() {
+    let aliases: Vec<_> = (0..5_000).map(|number| format!("c{number}")).collect();
+    let text = format!(
+        "clusters = {}\nc1->c0.enabled = true\nc0->c1.enabled = true\n",
+        aliases.join(",")
+    );
+    let imported = super::import(&text, None).unwrap();
+    let flows: Vec<_> = imported
+        .flows
+        .iter()
+        .map(|flow| (&*flow.source, &*flow.target))
+        .collect();
+    assert_eq!(flows, [("c0", "c1"), ("c1", "c0")]);
+}

@@ -86,7 +86,7 @@ fn written_keys(text: &str) -> Vec<(String, bool)> {
 fn the_reference_has_every_key_with_a_comment() {
     let written = written_keys(REFERENCE);
     let mut missing = Vec::new();
-    keys(&config::schema(), "", &mut |path, _, _| {
+    keys(config::schema(), "", &mut |path, _, _| {
         // Settings inside a flow are those of `defaults`.
         let is_repeated = path.starts_with("/flows/")
             && !["/name", "/source", "/target"]
@@ -113,7 +113,7 @@ fn the_reference_has_every_key_with_a_comment() {
 fn every_key_of_the_schema_is_described() {
     let mut bare = Vec::new();
     let mut count = 0;
-    keys(&config::schema(), "", &mut |path, _, schema| {
+    keys(config::schema(), "", &mut |path, _, schema| {
         count += 1;
         if schema
             .get("description")

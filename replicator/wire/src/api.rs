@@ -1,5 +1,6 @@
 //! The requests that we send, each with the newest version that we use.
 
+use bytes::Bytes;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, ConsumerGroupDescribeRequest,
     ConsumerGroupDescribeResponse, CreateAclsRequest, CreateAclsResponse, CreatePartitionsRequest,
@@ -19,6 +20,8 @@ use kafka_protocol::messages::{
     SaslHandshakeResponse, SyncGroupRequest, SyncGroupResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message};
+
+use crate::frame;
 
 /// A request with its answer. (The trait of the same kind in `kafka-protocol` demands the broker's half of
 /// the codec too.)
@@ -43,6 +46,22 @@ macro_rules! apis {
             const CAP: i16 = $cap;
             type Response = $response;
         })*
+
+        /// Reads `frame` as the answer to the request with this key (Kafka's `ApiKeys`) in this version, as a call does, and forgets
+        /// it: what a broker can do to us by its bytes alone, for tests of that. `None`: we send no such request.
+        ///
+        /// # Errors
+        /// What is wrong with the frame.
+        pub fn read_answer(key: i16, version: i16, frame: Bytes) -> Option<Result<(), String>> {
+            fn read<R: Api>(version: i16, frame: Bytes) -> Option<Result<(), String>> {
+                let (oldest, newest) = ours::<R>();
+                (oldest..=newest).contains(&version).then(|| frame::decode::<R>(frame, version).map(drop))
+            }
+            match ApiKey::try_from(key).ok()? {
+                $(ApiKey::$key => read::<$request>(version, frame),)*
+                _ => None,
+            }
+        }
     };
 }
 

@@ -2,10 +2,11 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::api::Api;
+use crate::counts;
 use crate::settings::MAX_FRAME;
 
 /// Memory taken at once for an announced frame; more only as bytes come, so that a false length costs nothing.
@@ -39,9 +40,8 @@ pub(crate) fn encode<R: Api>(
 
 /// Reads the answer to a request of type `R` from the bytes of a frame.
 pub(crate) fn decode<R: Api>(mut frame: Bytes, version: i16) -> Result<R::Response, String> {
-    ResponseHeader::decode(&mut frame, R::Response::header_version(version))
-        .map_err(|error| format!("{error:#}"))?;
-    R::Response::decode(&mut frame, version).map_err(|error| format!("{error:#}"))
+    counts::read::<ResponseHeader>(&mut frame, R::Response::header_version(version))?;
+    counts::read(&mut frame, version)
 }
 
 /// The correlation id of an answer.

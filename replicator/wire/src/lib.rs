@@ -17,6 +17,7 @@ mod class;
 mod cluster;
 mod configs;
 mod connection;
+mod counts;
 mod directory;
 mod error;
 mod frame;
@@ -36,6 +37,7 @@ mod transactions;
 
 pub use access::Operations;
 pub use admin::{CreatedTopic, NewTopic};
+pub use api::read_answer;
 pub use backoff::Backoff;
 pub use brokers::Checked;
 pub use class::Class;

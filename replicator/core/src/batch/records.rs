@@ -5,6 +5,9 @@ use bytes::{Buf, Bytes};
 use super::{Batch, BatchError, Record};
 use crate::varint;
 
+/// The most headers of a record: librdkafka unpacks no more either. Each takes sixteen times its least bytes.
+const HEADERS_MAX: usize = 100_000;
+
 pub(super) struct Records {
     batch: Batch,
     cursor: Cursor,
@@ -48,6 +51,9 @@ impl Records {
         // Each has at least two lengths: a count that the bytes cannot hold is not believed.
         if count > fields.left() / 2 {
             return Err("a record has fewer headers than it says");
+        }
+        if count > HEADERS_MAX {
+            return Err("a record has more than 100,000 headers");
         }
         let mut headers = Vec::with_capacity(count);
         for _ in 0..count {

@@ -9,6 +9,9 @@ use super::{MAX_SLOT_COUNT, Slot};
 /// The version of [`Subscription`] and [`Assignment`]. Fields are added without raising it.
 const VERSION: u32 = 1;
 
+/// Bytes of a member's name: flow and instance have 249 characters at most. A table may name one 12,288 times.
+const NAME_MAX: usize = 1_000;
+
 /// Bytes that are not a [`Subscription`] or [`Assignment`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SlotsError {
@@ -100,8 +103,8 @@ impl Subscription {
             what: SUBSCRIPTION,
             why,
         };
-        if json.transactional_id.is_empty() {
-            return Err(range("the transactional id is empty"));
+        if !is_name(&json.transactional_id) {
+            return Err(range("the transactional id is empty or too long"));
         }
         if let Some(claims) = &json.claims {
             check_slot_count(SUBSCRIPTION, claims.slot_count)?;
@@ -257,8 +260,9 @@ impl Assignment {
         }
         let name = |place: Option<u32>| match place.map(|place| json.members.get(place as usize)) {
             None => Ok(None),
-            Some(Some(name)) if !name.is_empty() => Ok(Some(name.clone())),
-            Some(_) => Err(range("a table names a member that is not in the list")),
+            Some(Some(name)) if is_name(name) => Ok(Some(name.clone())),
+            Some(Some(_)) => Err(range("the name of a member is empty or too long")),
+            Some(None) => Err(range("a table names a member that is not in the list")),
         };
         let mut slots = Vec::with_capacity(count);
         for ((owner, promised), last) in json.owners.iter().zip(&json.promised).zip(&json.last) {
@@ -277,6 +281,10 @@ impl Assignment {
             mismatched: json.mismatched,
         })
     }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=NAME_MAX).contains(&name.len())
 }
 
 fn check_slot_count(what: &'static str, slot_count: u16) -> Result<(), SlotsError> {

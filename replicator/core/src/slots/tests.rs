@@ -488,5 +488,8 @@ fn assignments_that_are_refused() {
             told(slot_count, members, owners, promised).is_err(),
             "{slot_count} {members} {owners}"
         );
-    }
+    } // It would be in memory once for each place of the tables.
+    let name = |length: usize| format!("['{}']", "x".repeat(length));
+    assert!(told("1", &name(1_000), "[0]", "[null]").is_ok());
+    assert!(told("1", &name(1_001), "[0]", "[null]").is_err());
 }

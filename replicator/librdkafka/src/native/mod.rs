@@ -75,8 +75,10 @@ pub(crate) fn client(config: &ClientConfig, consumer: bool, context: Context) ->
 
 // Of the files that are mended (`build.rs`).
 unsafe extern "C" {
+    fn kuroshio_mended_rdgz();
     fn kuroshio_mended_rdkafka();
     fn kuroshio_mended_rdkafka_broker();
+    fn kuroshio_mended_rdkafka_lz4();
     fn kuroshio_mended_rdkafka_msgset_writer();
     fn kuroshio_mended_rdkafka_topic();
     fn kuroshio_mended_rdkafka_txnmgr();
@@ -84,9 +86,11 @@ unsafe extern "C" {
 
 /// Refers to the mended files, so that they are linked in place of the originals.
 #[used]
-static MENDED: [unsafe extern "C" fn(); 5] = [
+static MENDED: [unsafe extern "C" fn(); 7] = [
+    kuroshio_mended_rdgz,
     kuroshio_mended_rdkafka,
     kuroshio_mended_rdkafka_broker,
+    kuroshio_mended_rdkafka_lz4,
     kuroshio_mended_rdkafka_msgset_writer,
     kuroshio_mended_rdkafka_topic,
     kuroshio_mended_rdkafka_txnmgr,

@@ -78,6 +78,54 @@ fn a_claimed_gigabyte_is_not_allocated() {
 }
 
 #[test]
+fn headers_are_bounded() {
+    let with = |count| {
+        let headers = vec![(Bytes::from_static(b"h"), None); count];
+        let draft = Draft::new(0, vec![Record { headers, ..record(0) }]);
+        read(uncommitted(draft.bytes())).map(|records| records[0].headers.len())
+    };
+    assert_eq!(with(10_000), Ok(10_000));
+    assert_eq!(with(100_000), Ok(100_000));
+    assert!(with(100_001).is_err());
+}
+
+/// A few kilobytes of zstd that become ten bytes for each record, and would become a hundred more in memory.
+#[test]
+fn of_very_many_records_some_are_read_and_the_rest_from_there() {
+    const COUNT: i64 = 900_000;
+    let tiny = |offset| Record {
+        offset,
+        timestamp: 1000,
+        key: None,
+        value: None,
+        headers: Vec::new(),
+    };
+    let draft = Draft {
+        codec: Codec::Zstd,
+        ..Draft::new(5, (5..5 + COUNT).map(tiny).collect())
+    };
+    let bytes = draft.bytes();
+    let from = |at| {
+        records_from(
+            Batches::new(bytes.clone(), Isolation::ReadUncommitted, 128 << 20),
+            at,
+        )
+    };
+    let (mut at, mut seen, mut reads) = (0, 0, 0);
+    while at < 5 + COUNT {
+        let (records, next) = from(at);
+        assert!(
+            records.len() < 700_000 && next > at,
+            "{} records, next {next}",
+            records.len()
+        );
+        assert_eq!(records.first().map(|(_, record)| record.offset), Some(at.max(5)));
+        (at, seen, reads) = (next, seen + records.len() as i64, reads + 1);
+    }
+    assert_eq!((at, seen, reads), (5 + COUNT, COUNT, 2));
+}
+
+#[test]
 fn the_last_codec_is_that_of_the_last_complete_batch_with_records() {
     let batch = |codec| {
         Draft {
