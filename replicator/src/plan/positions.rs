@@ -157,7 +157,10 @@ impl Ends<'_> {
             .iter()
             .filter_map(|lane| Some((lane.source.clone(), offset_of(lane)?.leader_epoch?)))
             .collect::<Vec<_>>();
-        let targets = lanes.iter().filter(|lane| lane.target_id.is_some());
+        // Where there is no position nothing was copied; what is to be made is not asked for, which would be waited for.
+        let targets = lanes
+            .iter()
+            .filter(|lane| lane.target_id.is_some() && offset_of(lane).is_some());
         let targets: Vec<_> = targets
             .map(|lane| (lane.target.clone(), OffsetAt::Latest))
             .collect();
@@ -214,7 +217,6 @@ impl Ends<'_> {
                 return Ok(None);
             }
         };
-        // What does not tell its end was not cut, as far as anybody knows.
         let placed = found.placed.remove(&lane.target).transpose()?.flatten();
         let facts = Facts {
             committed: stored.as_ref().map(|stored| committed(stored, epoch_end)),
