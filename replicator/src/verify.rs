@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use indicatif::ProgressBar;
+use kuroshio_core::routes::is_reserved;
 use kuroshio_core::start::Metadata;
 use kuroshio_core::types::{Position, SourceOffset, TopicPartition, group_of};
 use kuroshio_wire::{ByPartition, Cluster, ConfigEntry, Error, GroupOffset, Stored};
@@ -108,9 +109,11 @@ impl Ends<'_> {
         let survey = Survey::of(self.flow, self.flows, &self.source, &self.target).await?;
         let source_id = survey.source_id.clone().unwrap_or_default();
         let mut lanes = survey.lanes(self.flow, &source_id);
-        if let Some(topic) = &request.topic {
-            lanes.retain(|lane| *lane.source.topic == **topic);
-        }
+        // What flows write for themselves is of no interest, unless it is asked for.
+        lanes.retain(|lane| match &request.topic {
+            Some(topic) => *lane.source.topic == **topic,
+            None => !is_reserved(&lane.source.topic),
+        });
         let topics = self.topics(&lanes).await?;
         let positions = self.positions(&lanes).await?;
         let since = request
