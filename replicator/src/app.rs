@@ -273,6 +273,14 @@ pub fn cluster(config: &Config, alias: &str, embedded: bool) -> Option<Cluster> 
     Some(Cluster::new(settings))
 }
 
+/// Source and target of a flow of the configuration.
+#[must_use]
+pub fn ends(config: &Config, flow: &config::Flow) -> Option<(Cluster, Cluster)> {
+    let cluster = |alias| cluster(config, alias, false);
+    // Their aliases are among the clusters, or the configuration would not hold.
+    Some((cluster(&flow.source)?, cluster(&flow.target)?))
+}
+
 /// librdkafka's settings for each cluster, which change with its secrets, as the HTTP server's token does.
 fn clients(
     job: &Job,

@@ -1,11 +1,12 @@
 //! Looks whether the target's logs are still as long as what was written into them. A pump sees a cut with the next record that it places; this
 //! is for partitions to which none comes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kuroshio_core::types::{Lane, TargetOffset, TopicPartition};
-use kuroshio_wire::{Cluster, Error, Isolation, ListedOffset, OffsetAt};
+use kuroshio_wire::{Cluster, Error, Isolation, ListedOffset, Metadata, OffsetAt};
 use tokio::sync::watch;
 
 use crate::lanes::{LaneView, PumpView};
@@ -55,52 +56,63 @@ impl Cuts {
             .map(|(_, partition, _)| (partition.clone(), OffsetAt::Latest))
             .collect();
         let ends = self.target.list_offsets(wanted, Isolation::ReadUncommitted).await;
-        let mut short = Vec::new();
-        for (lane, partition, copied) in copied {
-            // What did not answer is asked again.
-            let Some(Ok(Some(end))) = ends.get(&partition) else {
-                continue;
-            };
-            if end.offset >= copied.0 {
-                continue;
-            }
-            if is_of_the_leader(&self.target, &partition, end)
-                .await
-                .unwrap_or(false)
-            {
-                short.push((lane, TargetOffset(end.offset)));
-            } else {
-                tracing::debug!(%partition, "its log seems to be cut, but not all brokers agree who leads it");
-            }
-        }
+        // What did not answer is asked again.
+        let end_of = |partition: &TopicPartition| ends.get(partition)?.as_ref().ok()?.as_ref().copied();
+        let suspects: Vec<_> = copied
+            .into_iter()
+            .filter_map(|(lane, partition, copied)| {
+                let end = end_of(&partition).filter(|end| end.offset < copied.0)?;
+                Some((lane, partition, end))
+            })
+            .collect();
+        let told: Vec<_> = suspects
+            .iter()
+            .map(|(_, partition, end)| (partition, *end))
+            .collect();
+        let believed = of_their_leaders(&self.target, &told)
+            .await
+            .unwrap_or_else(|error| {
+                tracing::debug!(%error, "logs seem to be cut, but not all brokers say who leads them");
+                vec![false; suspects.len()]
+            });
+        let short = suspects
+            .into_iter()
+            .zip(believed)
+            .filter(|(_, believed)| *believed);
         short
+            .map(|((lane, _, end), _)| (lane, TargetOffset(end.offset)))
+            .collect()
     }
 }
 
-/// Whether the end of a log was told by its leader: a broker that was cut off from the others goes on for a while as if it led, and has less. Its
-/// epoch is the newest that any broker knows. A leader that does not know its high watermark yet says so itself (KIP-207).
+/// Whether each of these ends of logs was told by the log's leader: a broker that was cut off from the others goes on for a while as if it led, and has
+/// less. A leader's epoch is the newest that any broker knows. One that does not know its high watermark yet says so itself (KIP-207).
 ///
 /// # Errors
 /// When not all brokers of the cluster answer.
-pub async fn is_of_the_leader(
+pub async fn of_their_leaders(
     cluster: &Cluster,
-    partition: &TopicPartition,
-    end: &ListedOffset,
-) -> Result<bool, Error> {
+    ends: &[(&TopicPartition, ListedOffset)],
+) -> Result<Vec<bool>, Error> {
+    if ends.is_empty() {
+        return Ok(Vec::new());
+    }
+    let topics: BTreeSet<&Arc<str>> = ends.iter().map(|(partition, _)| &partition.topic).collect();
     let answers = cluster
-        .metadata_of_each(&[Arc::clone(&partition.topic)].into())
+        .metadata_of_each(&topics.into_iter().cloned().collect())
         .await?;
-    let told: Vec<Option<i32>> = answers
-        .iter()
-        .map(|(_, named)| {
-            let topic = named.topics.iter().find(|topic| topic.name == partition.topic)?;
-            let mut partitions = topic.partitions.iter();
-            partitions
-                .find(|known| known.partition == partition.partition)?
-                .leader_epoch
-        })
-        .collect();
-    Ok(is_newest(end.leader_epoch, &told))
+    let epoch = |named: &Metadata, of: &TopicPartition| {
+        let topic = named.topics.iter().find(|topic| topic.name == of.topic)?;
+        let mut partitions = topic.partitions.iter();
+        partitions
+            .find(|known| known.partition == of.partition)?
+            .leader_epoch
+    };
+    let believed = ends.iter().map(|(partition, end)| {
+        let told: Vec<_> = answers.iter().map(|(_, named)| epoch(named, partition)).collect();
+        is_newest(end.leader_epoch, &told)
+    });
+    Ok(believed.collect())
 }
 
 /// Whether no broker knows a newer epoch, and each knows one.

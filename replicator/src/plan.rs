@@ -57,9 +57,7 @@ struct Ends<'a> {
 pub async fn plan(config: &Config, region: Option<&str>, named: &[String]) -> Result<Report, PlanError> {
     let mut plans = Vec::new();
     for flow in config.selected_flows(region, named)? {
-        // Their aliases are among the clusters, or the configuration would not hold.
-        let cluster = |alias| app::cluster(config, alias, false);
-        let (Some(source), Some(target)) = (cluster(&flow.source), cluster(&flow.target)) else {
+        let Some((source, target)) = app::ends(config, flow) else {
             continue;
         };
         let ends = Ends {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kuroshio_core::batch::Record;
 use kuroshio_core::flow::Pairing;
-use kuroshio_core::origin::{self, HEADER, Tag};
+use kuroshio_core::origin::{self, Tag};
 use kuroshio_core::types::{SourceOffset, TargetOffset};
 use kuroshio_wire::{Cluster, Error, Isolation, OffsetAt};
 
@@ -86,23 +86,17 @@ pub async fn is_copy(source: &Cluster, pairing: &Pairing, newest: &Newest) -> Re
         return Ok(false);
     };
     let copy = &newest.record;
-    let plain = |record: &Record| -> Vec<_> {
-        record
-            .headers
-            .iter()
-            .filter(|(key, _)| key != HEADER.as_bytes())
-            .cloned()
-            .collect()
-    };
-    Ok(born.key == copy.key && born.value == copy.value && plain(&born) == plain(copy))
+    Ok(born.key == copy.key
+        && born.value == copy.value
+        && origin::untagged(&born.headers).eq(origin::untagged(&copy.headers)))
 }
 
 /// The source offset that a record's tag names, if the tag explains the record and its last hop is this lane's
 /// source partition.
 fn names(record: &Record, source: &Arc<str>, pairing: &Pairing) -> Option<SourceOffset> {
     let check = origin::check(record.key.as_deref(), record.value.as_deref());
-    let tags = record.headers.iter().filter(|(key, _)| key == HEADER.as_bytes());
-    tags.filter_map(|(_, value)| Tag::parse(value.as_deref()?))
+    origin::tag_values(&record.headers)
+        .filter_map(Tag::parse)
         .filter(|tag| tag.explains(&pairing.target_topic, pairing.source.partition, check))
         .map(|tag| tag.last())
         .find(|hop| hop.cluster == &**source && hop.topic == &*pairing.source.topic)

@@ -71,9 +71,7 @@ pub enum VerifyError {
 pub async fn run(config: &Config, request: &Request) -> Result<Report, VerifyError> {
     let mut flows = Vec::new();
     for flow in config.selected_flows(request.region.as_deref(), &request.flows)? {
-        // Their aliases are among the clusters, or the configuration would not hold.
-        let cluster = |alias| app::cluster(config, alias, false);
-        let (Some(source), Some(target)) = (cluster(&flow.source), cluster(&flow.target)) else {
+        let Some((source, target)) = app::ends(config, flow) else {
             continue;
         };
         let ends = Ends {

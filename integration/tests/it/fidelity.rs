@@ -14,7 +14,7 @@ use kuroshio_core::types::TopicPartition;
 use kuroshio_integration::{Cluster, Kuroshio, Pair, RawRecord, append, pair, until};
 use kuroshio_wire::{ConfigChange, Isolation, OffsetAt, Read};
 
-use crate::regions::{WAIT, one_way, wire};
+use crate::regions::{WAIT, now, one_way, wire};
 
 /// A batch as it lies in a log, with its length in bytes.
 struct Stored {
@@ -114,11 +114,6 @@ fn same(topic: &str, copies: &[Record], expected: &[RawRecord]) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn now() -> Result<i64> {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    Ok(i64::try_from(since.as_millis())?)
 }
 
 /// Whatever a record may be.

@@ -414,3 +414,9 @@ pub(crate) async fn under_load(
     };
     tokio::try_join!(load, faults).map(drop)
 }
+
+/// The wall clock, in milliseconds since 1970.
+pub(crate) fn now() -> Result<i64> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(i64::try_from(since.as_millis())?)
+}

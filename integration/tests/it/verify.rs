@@ -1,17 +1,13 @@
 //! `kuroshio verify`: says that all is well where it is, and each fault by its name where it was planted.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::{Context, Result, ensure};
 use kuroshio_core::origin::{Forward, Guard, HEADER, check};
 use kuroshio_core::types::{SourceOffset, TopicPartition};
-use kuroshio_integration::{Cluster, Ended, Kuroshio, Ledger, Load, command, pair, until};
+use kuroshio_integration::{Cluster, Ended, Kuroshio, Ledger, Load, RawRecord, append, command, pair, until};
 use kuroshio_wire::{Committer, GroupOffset};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
-use crate::regions::{WAIT, both_ways, on_all, one_way, until_stored, until_there, wire};
+use crate::regions::{WAIT, both_ways, now, on_all, one_way, until_stored, until_there, wire};
 
 /// What `kuroshio verify` says, and how it ended.
 pub(crate) async fn verify(config: &Value, more: &[&str]) -> Result<(Ended, Value)> {
@@ -90,62 +86,23 @@ async fn topics_that_are_written_on_both_sides_are_proved_while_they_are_copied(
     Ok(())
 }
 
-/// A record as it is written by hand.
-#[derive(Clone)]
-struct Written {
-    key: String,
-    value: String,
-    headers: Vec<(String, Vec<u8>)>,
-    timestamp: i64,
-}
-
-fn written(number: i64, timestamp: i64) -> Written {
-    Written {
-        key: format!("k{}", number % 3),
-        value: format!("v{number}"),
-        headers: vec![("h".to_owned(), b"1".to_vec())],
+fn written(number: i64, timestamp: i64) -> RawRecord {
+    RawRecord {
+        key: Some(format!("k{}", number % 3).into_bytes()),
+        value: Some(format!("v{number}").into_bytes()),
+        headers: vec![(b"h".to_vec(), Some(b"1".to_vec()))],
         timestamp,
     }
-}
-
-async fn append(kafka: &Cluster, topic: &str, records: &[Written]) -> Result<()> {
-    let producer: BaseProducer = kafka.client().set("enable.idempotence", "true").create()?;
-    for Written {
-        key,
-        value,
-        headers,
-        timestamp,
-    } in records
-    {
-        let mut all = OwnedHeaders::new();
-        for (key, value) in headers {
-            all = all.insert(Header {
-                key,
-                value: Some(value),
-            });
-        }
-        let record = BaseRecord::to(topic)
-            .partition(0)
-            .key(key)
-            .payload(value)
-            .headers(all)
-            .timestamp(*timestamp);
-        producer.send(record).map_err(|(why, _)| why)?;
-    }
-    let flushed =
-        tokio::task::spawn_blocking(move || producer.flush(WAIT).map(|()| producer.in_flight_count()));
-    ensure!(flushed.await?? == 0, "not acknowledged");
-    Ok(())
 }
 
 /// The copy of a record that lies at `offset` in `topic` on `from`, as a flow to `to` would write it.
-fn copy(record: &Written, (from, to): (&str, &str), topic: &str, offset: i64) -> Result<Written> {
+fn copy(record: &RawRecord, (from, to): (&str, &str), topic: &str, offset: i64) -> Result<RawRecord> {
     let guard = Guard::new(from, topic, 0, to, topic, Forward::Local)?;
     let mut tag = Vec::new();
-    let check = check(Some(record.key.as_bytes()), Some(record.value.as_bytes()));
+    let check = check(record.key.as_deref(), record.value.as_deref());
     guard.write(&mut tag, None, SourceOffset(offset), check);
     let mut copy = record.clone();
-    copy.headers.push((HEADER.to_owned(), tag));
+    copy.headers.push((HEADER.as_bytes().to_vec(), Some(tag)));
     Ok(copy)
 }
 
@@ -177,8 +134,8 @@ async fn each_planted_fault_is_named_with_its_offsets() -> Result<()> {
     let mut process = Kuroshio::run(config.clone())?;
     process.ready(WAIT).await?;
     let hour_ago = now()? - 3_600_000;
-    let mut source: Vec<Written> = (0..11).map(|number| written(number, hour_ago + number)).collect();
-    append(&pair.tw, topic, &source[..5]).await?;
+    let mut source: Vec<RawRecord> = (0..11).map(|number| written(number, hour_ago + number)).collect();
+    append(&pair.tw, topic, 0, &source[..5]).await?;
     until_there(&pair.jp, topic, 5).await?;
     let stored = until_stored(&pair.jp, &format!("kuroshio.{flow}"), topic, 0).await?;
     process.terminate()?;
@@ -186,12 +143,12 @@ async fn each_planted_fault_is_named_with_its_offsets() -> Result<()> {
 
     // One that came from jp is not copied back.
     source.push(copy(&written(11, hour_ago), ("jp", "tw"), topic, 77)?);
-    append(&pair.tw, topic, &source[5..]).await?;
+    append(&pair.tw, topic, 0, &source[5..]).await?;
     let honest = |offset: i64| copy(&source[usize::try_from(offset)?], ends, topic, offset);
     let mut other_value = honest(8)?;
-    other_value.value.push('!');
+    other_value.value = Some(b"v8!".to_vec());
     let mut other_header = honest(9)?;
-    other_header.headers[0].1.push(b'!');
+    other_header.headers[0].1 = Some(b"1!".to_vec());
     let copies = [
         honest(5)?,
         honest(7)?,
@@ -201,7 +158,7 @@ async fn each_planted_fault_is_named_with_its_offsets() -> Result<()> {
         honest(5)?,
         honest(11)?,
     ];
-    append(&pair.jp, topic, &copies).await?;
+    append(&pair.jp, topic, 0, &copies).await?;
     pretend(&pair.jp, flow, topic, stored, 12).await?;
 
     let (ended, report) = verify(&config, &[]).await?;
@@ -265,19 +222,20 @@ async fn what_compaction_took_is_not_lost() -> Result<()> {
     let mut process = Kuroshio::run(config.clone())?;
     process.ready(WAIT).await?;
     let now = now()?;
-    let source: Vec<Written> = (0..8).map(|number| written(number, now)).collect();
-    append(&pair.tw, topic, &source[..3]).await?;
+    let source: Vec<RawRecord> = (0..8).map(|number| written(number, now)).collect();
+    append(&pair.tw, topic, 0, &source[..3]).await?;
     until_there(&pair.jp, topic, 3).await?;
     let stored = until_stored(&pair.jp, &format!("kuroshio.{flow}"), topic, 0).await?;
     process.terminate()?;
     process.exited(WAIT).await?;
     // Of 3, 4, 5, 6, 7 only 6 is there: 3 has its key. 4 and 5 have successors with their keys too, 7 on the source, 8 on the target.
-    append(&pair.tw, topic, &source[3..]).await?;
+    append(&pair.tw, topic, 0, &source[3..]).await?;
     let mut born = written(8, now);
     born.key.clone_from(&source[5].key);
     append(
         &pair.jp,
         topic,
+        0,
         &[copy(&source[6], ("tw", "jp"), topic, 6)?, born],
     )
     .await?;
@@ -287,10 +245,4 @@ async fn what_compaction_took_is_not_lost() -> Result<()> {
     // 7 itself has no successor.
     ensure!(ended.code == Some(2) && found == [8, 4, 3, 1], "{report}");
     Ok(())
-}
-
-/// The wall clock, in milliseconds since 1970.
-fn now() -> Result<i64> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    Ok(i64::try_from(since.as_millis())?)
 }

@@ -6,12 +6,14 @@
 //! partition where the record lies and fits its bytes. No configuration is consulted to judge it.
 
 mod headers;
+mod read;
 
 use std::sync::Arc;
 
 use crate::types::SourceOffset;
 
 pub use headers::{Tags, tags};
+pub use read::{tag_values, untagged};
 
 /// Key of the record header that holds the tag.
 pub const HEADER: &str = "kuroshio-origin";

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use crate::batch::Record;
-use crate::origin::{self, HEADER, Tag};
+use crate::origin::{self, Tag};
 use crate::search::{Found, Mark, Stretch};
 
 /// A partition of a cluster.
@@ -38,8 +38,8 @@ pub fn offset_in(record: &Record, here: Place<'_>, of: Place<'_>) -> Option<i64>
 /// The tag that explains the record; of several the longest, as [`origin::Guard`] takes it.
 fn way<'a>(record: &'a Record, here: Place<'_>) -> Option<Tag<'a>> {
     let check = origin::check(record.key.as_deref(), record.value.as_deref());
-    let tags = record.headers.iter().filter(|(key, _)| key == HEADER.as_bytes());
-    tags.filter_map(|(_, value)| Tag::parse(value.as_deref()?))
+    origin::tag_values(&record.headers)
+        .filter_map(Tag::parse)
         .filter(|tag| tag.explains(here.topic, here.partition, check))
         .max_by_key(|tag| tag.hops().count())
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::batch::Record;
-use crate::origin::HEADER;
+use crate::origin;
 use crate::types::{SourceOffset, TargetOffset};
 
 /// Records that may be missing at a time; beyond that the oldest are given up for lost.
@@ -28,11 +28,7 @@ impl Digest {
     pub fn of(record: &Record, timestamp: bool) -> Self {
         let mut all = DefaultHasher::new();
         (&record.key, &record.value).hash(&mut all);
-        record
-            .headers
-            .iter()
-            .filter(|(name, _)| name != HEADER.as_bytes())
-            .for_each(|header| header.hash(&mut all));
+        origin::untagged(&record.headers).for_each(|header| header.hash(&mut all));
         timestamp.then_some(record.timestamp).hash(&mut all);
         Self {
             record: all.finish(),
@@ -65,15 +61,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Lost,
-        Self::Doubled,
-        Self::Reordered,
-        Self::Altered,
-        Self::Unexpected,
-    ];
-
     /// In reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {

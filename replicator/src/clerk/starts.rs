@@ -10,7 +10,7 @@ use kuroshio_wire::{Error, GroupOffset, Isolation, ListedOffset, OffsetAt};
 use super::answers::loss_text;
 use super::identity::{Epochs, judge_epochs};
 use super::{Bounds, Clerk, FirstStart, Outcome, Was};
-use crate::cuts::is_of_the_leader;
+use crate::cuts::of_their_leaders;
 use crate::first_look::Seen;
 use crate::member::Seating;
 use crate::storer;
@@ -168,7 +168,7 @@ impl Clerk {
             return Ok(true);
         };
         let target = pairing.target();
-        if seen.is_none() && !is_of_the_leader(&self.target, &target, end).await? {
+        if seen.is_none() && of_their_leaders(&self.target, &[(&target, *end)]).await? != [true] {
             return Ok(false);
         }
         self.board.error(format!(

@@ -14,16 +14,13 @@ use tokio::sync::Semaphore;
 /// Bytes of documents that may wait in memory for their readers; a longer one has all of it for itself. Ten thousand partitions make 1.5 MB of
 /// metrics, a thousand groups over twenty partitions ten times as much.
 pub(super) const WAITING_MAX: usize = 32 << 20;
-/// Bytes are counted in units.
+/// Bytes are counted, and handed on, in units of so many.
 const UNIT: usize = 16 << 10;
 
 /// What `WAITING_MAX` is given out by.
 pub(super) fn room() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(WAITING_MAX / UNIT))
 }
-
-/// Bytes that are handed on at a time.
-const PIECE: usize = 16 << 10;
 
 /// Answers unless too much of earlier answers has not been read yet.
 pub(super) async fn hold(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
@@ -47,10 +44,10 @@ pub(super) async fn hold(State(room): State<Arc<Semaphore>>, request: Request, n
     parts
         .headers
         .insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
-    let pieces = (0..text.len()).step_by(PIECE).map(move |at| {
+    let pieces = (0..text.len()).step_by(UNIT).map(move |at| {
         // It goes with the last piece, or with the connection.
         let _held = &place;
-        Ok::<_, Infallible>(text.slice(at..text.len().min(at + PIECE)))
+        Ok::<_, Infallible>(text.slice(at..text.len().min(at + UNIT)))
     });
     Response::from_parts(parts, Body::from_stream(stream::iter(pieces)))
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use kuroshio_core::batch::Record;
-use kuroshio_core::origin::{self, Guard, HEADER, Tag, Verdict};
+use kuroshio_core::origin::{self, Guard, GuardError, Tag, Verdict};
 use kuroshio_core::types::{Position, SourceOffset, TargetOffset, TopicPartition};
 use kuroshio_core::verify::{Books, Digest, key_digest};
 use kuroshio_wire::{Cluster, Error, Isolation, OffsetAt};
@@ -39,7 +39,7 @@ pub(super) enum Trouble {
     },
     /// The names make no tag.
     #[error("{0}")]
-    Guard(#[from] origin::GuardError),
+    Guard(#[from] GuardError),
 }
 
 /// What configurations say of a topic.
@@ -113,10 +113,11 @@ impl Expected<'_> {
                 break;
             };
             for record in records {
-                match self
-                    .guard
-                    .judge(tags(&record), record.key.as_deref(), record.value.as_deref())
-                {
+                match self.guard.judge(
+                    origin::tag_values(&record.headers),
+                    record.key.as_deref(),
+                    record.value.as_deref(),
+                ) {
                     Verdict::Forward { .. } => {
                         books.expect(SourceOffset(record.offset), Digest::of(&record, !stamped));
                     }
@@ -126,14 +127,6 @@ impl Expected<'_> {
         }
         Ok((self.log.next - began).unsigned_abs())
     }
-}
-
-fn tags(record: &Record) -> impl Iterator<Item = &[u8]> {
-    let ours = record
-        .headers
-        .iter()
-        .filter(|(name, _)| name == HEADER.as_bytes());
-    ours.filter_map(|(_, value)| value.as_deref())
 }
 
 /// Where a log begins and ends.
@@ -197,9 +190,10 @@ impl Task<'_> {
                 .tell(self.position.offset, self.topic.stamped, &mut books)
                 .await?,
         );
-        (report.from, report.skipped) = (source.from.0, source.skipped);
+        report.from = source.from.0;
         let later = self.later(&books, &target).await?;
-        report.findings = books.close(|of, key| later.get(&key).is_some_and(|newest| *newest > of.0));
+        let findings = books.close(|of, key| later.get(&key).is_some_and(|newest| *newest > of.0));
+        report.take(&findings, source.skipped);
         Ok(report)
     }
 
@@ -208,7 +202,7 @@ impl Task<'_> {
         let source = &self.lane.source;
         let check = origin::check(record.key.as_deref(), record.value.as_deref());
         let mut claimed = None;
-        for tag in tags(record).filter_map(Tag::parse) {
+        for tag in origin::tag_values(&record.headers).filter_map(Tag::parse) {
             let hop = tag.last();
             let names = *hop.cluster == *self.flow.source
                 && *hop.topic == *source.topic

@@ -89,10 +89,6 @@ pub struct PartitionReport {
     /// Why it could not be compared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    #[serde(skip)]
-    pub(super) skipped: u64,
-    #[serde(skip)]
-    pub(super) findings: Findings,
 }
 
 /// Records of the source with a fault: of `from..to` those that must be on the target.
@@ -185,8 +181,7 @@ impl FlowReport {
     /// All partitions are there.
     pub(super) fn close(&mut self, exactly_once: bool) {
         self.exactly_once = exactly_once;
-        for partition in &mut self.partitions {
-            partition.close();
+        for partition in &self.partitions {
             self.totals.add(&partition.totals);
         }
         self.partitions
@@ -264,8 +259,6 @@ impl PartitionReport {
             others: 0,
             faults: Vec::new(),
             problem: None,
-            skipped: 0,
-            findings: Findings::default(),
         }
     }
 
@@ -276,14 +269,15 @@ impl PartitionReport {
         }
     }
 
-    fn close(&mut self) {
-        self.totals = Totals::of(&self.findings, self.skipped);
+    /// Takes in what was found, and how many records the flow leaves out.
+    pub(super) fn take(&mut self, findings: &Findings, skipped: u64) {
+        self.totals = Totals::of(findings, skipped);
         let shown = |range: &Range| FaultRange {
             fault: range.fault.as_str(),
             from: range.from.0,
             to: range.to.0,
             at: range.at.map(|at| at.0),
         };
-        self.faults = self.findings.ranges.iter().map(shown).collect();
+        self.faults = findings.ranges.iter().map(shown).collect();
     }
 }

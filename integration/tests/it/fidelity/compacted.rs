@@ -9,8 +9,8 @@ use kuroshio_integration::{Cluster, Kuroshio, Pair, RawRecord, append, pair, unt
 use kuroshio_wire::Stored;
 use serde_json::json;
 
-use super::{log, now, records};
-use crate::regions::{WAIT, ends, one_way, position};
+use super::{log, records};
+use crate::regions::{WAIT, ends, now, one_way, position};
 
 /// Writes versions of the keys `a` to `e`, in segments of their own.
 async fn versions(kafka: &Cluster, topic: &str, from: usize) -> Result<()> {

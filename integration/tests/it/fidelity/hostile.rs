@@ -8,9 +8,9 @@ use kuroshio_integration::{Kuroshio, Pair, Process, RawRecord, append, pair};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 
-use super::{now, raw, records, same, until_copied};
+use super::{raw, records, same, until_copied};
 use crate::memory::{MIB, bound};
-use crate::regions::{WAIT, both_ways, one_way, stay_silent, until_status, until_there};
+use crate::regions::{WAIT, both_ways, now, one_way, stay_silent, until_status, until_there};
 
 const KEY: &[u8] = b"k";
 const VALUE: &[u8] = b"hostile";

@@ -2,6 +2,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::origin::HEADER;
 
 fn place<'a>(cluster: &'a str, topic: &'a str) -> Place<'a> {
     Place {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::origin::HEADER;
 
 fn digest(of: i64) -> Digest {
     Digest {
