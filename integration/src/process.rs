@@ -240,6 +240,14 @@ impl Kuroshio {
         self.signal(Signal::SIGINT)
     }
 
+    /// SIGHUP: the configuration file is read.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
     /// SIGKILL, and waits for the end.
     ///
     /// # Errors

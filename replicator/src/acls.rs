@@ -28,12 +28,8 @@ const RENEW: Duration = Duration::from_secs(12 * 3600);
 
 /// The sync of ACLs of one flow.
 pub struct AclSync {
-    /// The flow.
-    pub flow: config::Flow,
-    /// Its setting `acls`.
-    pub acls: config::Acls,
-    /// All flows of the configuration: the flow back may have the authority.
-    pub flows: Arc<[config::Flow]>,
+    /// The flow; the flow back may have the authority.
+    pub flow: config::Current,
     /// The source.
     pub source: Cluster,
     /// The target.
@@ -54,10 +50,14 @@ impl AclSync {
     pub async fn run(mut self) {
         let mut disabled = false;
         loop {
+            let Some(acls) = self.flow.acls else {
+                self.flow.changed().await;
+                continue;
+            };
             let routes = self.routes();
             if self.board.owns(heartbeats::slot()) == Some(true) && !routes.is_empty() {
                 let span = spans::sync_acls(&self.flow.name);
-                if let Err(error) = self.sync(&routes).instrument(span.clone()).await {
+                if let Err(error) = self.sync(acls, &routes).instrument(span.clone()).await {
                     spans::failed(&span, &error);
                     if error.code() != Some(KafkaCode::SecurityDisabled) {
                         self.board.error(format!("ACLs are not synced: {error}"));
@@ -67,9 +67,9 @@ impl AclSync {
                         ));
                     }
                 }
-                tokio::time::sleep(self.acls.interval).await;
+                self.flow.sleep(acls.interval).await;
             } else {
-                tokio::time::sleep(self.acls.interval.min(Duration::from_secs(1))).await;
+                self.flow.sleep(acls.interval.min(Duration::from_secs(1))).await;
             }
         }
     }
@@ -81,7 +81,7 @@ impl AclSync {
             let (source, target) = (&pairing.source, &pairing.target_topic);
             source.partition == 0
                 && !is_reserved(&source.topic)
-                && self.flow.rules(&self.flows, &source.topic, target)
+                && self.flow.rules(self.flow.all(), &source.topic, target)
         });
         pairings
             .map(|pairing| {
@@ -93,8 +93,8 @@ impl AclSync {
             .collect()
     }
 
-    async fn sync(&mut self, routes: &BTreeMap<Arc<str>, Arc<str>>) -> Result<(), Error> {
-        let found = difference(&self.flow, self.acls, routes, &self.source, &self.target).await?;
+    async fn sync(&mut self, acls: config::Acls, routes: &BTreeMap<Arc<str>, Arc<str>>) -> Result<(), Error> {
+        let found = difference(&self.flow, acls, routes, &self.source, &self.target).await?;
         let (plan, mut ours) = (found.plan, found.ours);
         let before = ours.clone();
         for acls in ours.values_mut() {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kuroshio_core::secret::Secret;
 use kuroshio_librdkafka::ClientSettings;
 use kuroshio_wire::{Cluster, ClusterSettings};
 use tokio::sync::{mpsc, watch};
@@ -17,12 +16,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::FlowBoard;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Current};
 use crate::control;
 use crate::exporter::{Exporter, Neighbour};
 use crate::http::{self, Draw, Shown};
 use crate::metrics::{Metrics, RegistryError};
 use crate::regions::{self, Seen};
+use crate::reload::{Followed, Hearers, Reload};
 use crate::security::{self, Exchange, Rotation};
 use crate::status::{ClusterStatus, FlowStatus, Health, Status};
 
@@ -37,8 +37,8 @@ pub struct Job {
     pub flows: Vec<config::Flow>,
     /// The clusters are embedded in this process (`demo`).
     pub embedded: bool,
-    /// Where the configuration comes from, whose secrets may change; `None`: from nowhere.
-    pub file: Option<config::File>,
+    /// Where the configuration comes from, which may change; `None`: from nowhere.
+    pub file: Option<Followed>,
 }
 
 /// A cluster's alias, and what its checks find.
@@ -95,33 +95,37 @@ pub enum AppError {
 ///
 /// # Errors
 /// Whatever ended it unasked.
-pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
+pub async fn run(mut job: Job, stop: Stop) -> Result<(), AppError> {
     let metrics = Arc::new(Metrics::new()?);
     let health = Arc::new(Health::default());
     let clusters = clusters(&job);
-    let board = |flow| Arc::new(FlowBoard::new(head(flow)));
-    let boards: Vec<Arc<FlowBoard>> = job.flows.iter().map(board).collect();
+    let boards = boards(&job.flows);
     let door = http::bind(job.config.http_listen, job.config.http_tls.clone()).await?;
 
     let mut services = JoinSet::new();
     let (exchange_token, token) = watch::channel(job.config.http_token.clone());
-    let clients = clients(&job, &clusters, exchange_token, &mut services);
-    let checked = watch_clusters(&job, &clusters, &boards, &metrics, &mut services);
+    let clients = clients(&job, &clusters);
+    let (tell_flows, all) = watch::channel(job.config.flows.clone().into());
+    let reload = job.file.as_ref().map(|followed| followed.ask.clone());
+    if let Some(followed) = job.file.take() {
+        let hearers = Hearers {
+            flows: tell_flows,
+            rotation: Rotation::new(&job.config, clusters.clone(), exchange(&clients), exchange_token),
+            boards: boards.clone(),
+            successful: metrics.reloaded(),
+        };
+        services.spawn(for_ever(Reload::new(followed, job.config.clone(), hearers).run()));
+    }
+    let checked = watch_clusters(&job, &all, &clusters, &boards, &metrics, &mut services);
     let http_stop = CancellationToken::new();
-    let (commands, asked): (BTreeMap<_, _>, Vec<_>) = job
-        .flows
-        .iter()
-        .map(|flow| {
-            let (line, asked) = mpsc::channel(control::WAITING);
-            ((Arc::clone(&flow.name), line), asked)
-        })
-        .unzip();
+    let (commands, asked) = lines(&job.flows);
     let shown = Shown {
         metrics: Arc::clone(&metrics),
         health: Arc::clone(&health),
         status: status(&job, &boards, &checked),
         clusters: Arc::new(move || checked.iter().map(cluster_status).collect()),
         commands: job.config.http_admin.then_some(Arc::new(commands)),
+        reload: reload.filter(|_| job.config.http_admin),
         token,
     };
     let server = http::serve(door, shown, http_stop.clone());
@@ -131,11 +135,9 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     });
 
     let mut flows = JoinSet::new();
-    let running = job.flows.len();
-    let all: Arc<[config::Flow]> = job.config.flows.clone().into();
     for ((flow, board), asked) in job.flows.iter().zip(boards).zip(asked) {
         let run = FlowRun {
-            memory: job.config.memory_of(flow, running),
+            memory: job.config.memory_of(flow, job.flows.len()),
             instance: Arc::clone(&job.config.instance),
             source: clusters[&flow.source].clone(),
             target: clusters[&flow.target].clone(),
@@ -149,14 +151,13 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
             health: Arc::clone(&health),
             admin: job.config.http_admin,
             stop: stop.clone(),
-            flow: flow.clone(),
-            flows: Arc::clone(&all),
+            flow: Current::new(flow, all.clone()),
             embedded: job.embedded,
             board,
         };
         flows.spawn(async move {
             let name = Arc::clone(&run.flow.name);
-            run.run(asked)
+            run.keep_running(asked)
                 .await
                 .map_err(|why| AppError::Flow { flow: name, why })
         });
@@ -168,9 +169,24 @@ pub async fn run(job: Job, stop: Stop) -> Result<(), AppError> {
     result
 }
 
+/// Where commands to flows go, and come from.
+type Lines = (
+    BTreeMap<Arc<str>, mpsc::Sender<control::Asked>>,
+    Vec<mpsc::Receiver<control::Asked>>,
+);
+
+fn lines(flows: &[config::Flow]) -> Lines {
+    let line = |flow: &config::Flow| {
+        let (line, asked) = mpsc::channel(control::WAITING);
+        ((Arc::clone(&flow.name), line), asked)
+    };
+    flows.iter().map(line).unzip()
+}
+
 /// Starts the checks of the clusters and the exporters of their groups.
 fn watch_clusters(
     job: &Job,
+    all: &watch::Receiver<Arc<[config::Flow]>>,
     clusters: &BTreeMap<Arc<str>, Cluster>,
     boards: &[Arc<FlowBoard>],
     metrics: &Arc<Metrics>,
@@ -185,7 +201,7 @@ fn watch_clusters(
         services.spawn(for_ever(checks));
         // The embedded brokers of `demo` have no list of groups.
         if !job.embedded {
-            let exporter = Exporter::new(cluster, neighbours(job, alias, boards), Arc::clone(metrics));
+            let exporter = Exporter::new(cluster, neighbours(job, all, alias, boards), Arc::clone(metrics));
             services.spawn(for_ever(exporter.run()));
         }
     }
@@ -234,12 +250,17 @@ async fn for_ever(service: impl Future<Output = ()>) -> Result<(), AppError> {
 }
 
 /// The flows of this process that begin or end at a cluster.
-fn neighbours(job: &Job, alias: &Arc<str>, boards: &[Arc<FlowBoard>]) -> Vec<Neighbour> {
-    let all = job.flows.iter().zip(boards);
-    let there = all.filter(|(flow, _)| [&flow.source, &flow.target].contains(&alias));
+fn neighbours(
+    job: &Job,
+    all: &watch::Receiver<Arc<[config::Flow]>>,
+    alias: &Arc<str>,
+    boards: &[Arc<FlowBoard>],
+) -> Vec<Neighbour> {
+    let run = job.flows.iter().zip(boards);
+    let there = run.filter(|(flow, _)| [&flow.source, &flow.target].contains(&alias));
     there
         .map(|(flow, board)| Neighbour {
-            flow: flow.clone(),
+            flow: Current::new(flow, all.clone()),
             board: Arc::clone(board),
         })
         .collect()
@@ -281,24 +302,16 @@ pub fn ends(config: &Config, flow: &config::Flow) -> Option<(Cluster, Cluster)> 
     Some((cluster(&flow.source)?, cluster(&flow.target)?))
 }
 
-/// librdkafka's settings for each cluster, which change with its secrets, as the HTTP server's token does.
+/// librdkafka's settings for each cluster, which change with its secrets.
 fn clients(
     job: &Job,
     clusters: &BTreeMap<Arc<str>, Cluster>,
-    token: watch::Sender<Option<Secret>>,
-    services: &mut JoinSet<Result<(), AppError>>,
 ) -> BTreeMap<Arc<str>, watch::Sender<ClientSettings>> {
     let settings = |alias: &Arc<str>| watch::Sender::new(engines::settings(&job.config, alias));
-    let clients = clusters
-        .keys()
+    let aliases = clusters.keys();
+    aliases
         .map(|alias| (Arc::clone(alias), settings(alias)))
-        .collect();
-    if let Some(file) = &job.file {
-        let exchange = exchange(&clients);
-        let rotation = Rotation::new(file.clone(), &job.config, clusters.clone(), exchange, token);
-        services.spawn(for_ever(rotation.run()));
-    }
-    clients
+        .collect()
 }
 
 /// Gives the engines of a cluster other credentials.
@@ -309,6 +322,11 @@ fn exchange(clients: &BTreeMap<Arc<str>, watch::Sender<ClientSettings>>) -> Exch
             client.send_modify(|settings| settings.security = engines::security(cluster));
         }
     })
+}
+
+fn boards(flows: &[config::Flow]) -> Vec<Arc<FlowBoard>> {
+    let board = |flow| Arc::new(FlowBoard::new(head(flow)));
+    flows.iter().map(board).collect()
 }
 
 fn head(flow: &config::Flow) -> FlowStatus {

@@ -142,6 +142,11 @@ impl FlowBoard {
         });
     }
 
+    /// The flow starts, perhaps not for the first time: it has no pumps yet.
+    pub fn begin(&self) {
+        self.inner().pumps.clear();
+    }
+
     /// A pump whose view belongs to the flow.
     pub fn pump(&self, view: watch::Receiver<PumpView>) {
         self.inner().pumps.push(view);
@@ -221,6 +226,7 @@ impl FlowBoard {
             bytes_per_second: mean(|moment| moment.bytes),
             partitions: lanes.len(),
             quarantined: lanes.iter().filter(|lane| lane.quarantined.is_some()).count(),
+            paused: lanes.iter().filter(|lane| lane.state == "paused").count(),
             lanes,
             groups: inner.groups.iter().map(group_status).collect(),
             errors: inner.errors.iter().cloned().collect(),
@@ -268,6 +274,7 @@ fn lane_status(lane: &LaneView, lag: &BTreeMap<TopicPartition, Behind>) -> LaneS
     let (state, quarantined) = match &lane.phase {
         Phase::New | Phase::Opening => ("starting", None),
         Phase::Running => ("running", None),
+        Phase::Paused => ("paused", None),
         Phase::Leaving => ("leaving", None),
         Phase::Quarantined { why, .. } => ("quarantined", Some(format!("{}: {}", why.reason, why.text))),
     };

@@ -39,8 +39,11 @@ pub enum Command {
     Acls(Acls),
     /// Show the flows of a running instance: lag, rates, quarantined partitions, health.
     Status(StatusOf),
-    /// Have quarantined partitions tried at once: target topics that were deleted are made again, lost records are counted and left.
-    Resume(Resume),
+    /// Have partitions stand still until they are resumed, also those of processes that start later.
+    Pause(Tell),
+    /// Have what is paused go on, and quarantined partitions tried at once: target topics that were deleted are made again, lost records are
+    /// counted and left.
+    Resume(Tell),
     /// Print where groups go on in another cluster; changes nothing.
     Translate(Translate),
     /// Move groups to another cluster, and back with the ends swapped.
@@ -206,9 +209,9 @@ pub struct StatusOf {
     pub output: Output,
 }
 
-/// `kuroshio resume`.
+/// `kuroshio pause` and `resume`.
 #[derive(Debug, Args)]
-pub struct Resume {
+pub struct Tell {
     /// The flow.
     #[arg(value_name = "FLOW")]
     pub flow: String,

@@ -21,15 +21,9 @@ const COMPACTED: &[(&str, &str)] = &[("cleanup.policy", "compact")];
 
 /// Writes heartbeats for ever: on the target, and on the source where no flow back does, as MirrorMaker 2's pair of connectors. The
 /// source's are copied to the target as `<source>.heartbeats`, by which its classes know who is upstream.
-pub async fn heartbeats(
-    flow: config::Flow,
-    flows: Arc<[config::Flow]>,
-    source: Cluster,
-    target: Cluster,
-    board: Arc<FlowBoard>,
-) {
+pub async fn heartbeats(flow: config::Current, source: Cluster, target: Cluster, board: Arc<FlowBoard>) {
     let mut ends = vec![(&target, &source)];
-    if !beats_back(&flow, &flows) {
+    if !beats_back(&flow, flow.all()) {
         ends.push((&source, &target));
     }
     let beat = async |(to, from): (&Cluster, &Cluster)| {

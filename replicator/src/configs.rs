@@ -25,10 +25,8 @@ pub(crate) const TOPICS: usize = 200;
 
 /// The sync of one flow's topic configs.
 pub struct ConfigSync {
-    /// The flow.
-    pub flow: config::Flow,
-    /// All flows of the configuration: the flow back may have the authority.
-    pub flows: Arc<[config::Flow]>,
+    /// The flow; the flow back may have the authority.
+    pub flow: config::Current,
     /// The source.
     pub source: Cluster,
     /// The target.
@@ -51,7 +49,11 @@ impl ConfigSync {
         let mut compared: BTreeSet<Names> = BTreeSet::new();
         let mut too_large = BTreeSet::new();
         loop {
-            tokio::time::sleep(LOOK).await;
+            self.flow.sleep(LOOK).await;
+            if !self.flow.configs.sync {
+                self.flow.changed().await;
+                continue;
+            }
             let topics = self.topics();
             let due = last.is_none_or(|last| last.elapsed() >= self.flow.configs.interval);
             // A topic that was made or became ours; or the target refused a record, which may end with a higher limit.
@@ -85,7 +87,7 @@ impl ConfigSync {
             source.partition == 0
                 && !is_reserved(&source.topic)
                 && self.board.owns(slot_of(&source.topic, 0, SLOT_COUNT)) == Some(true)
-                && self.flow.rules(&self.flows, &source.topic, target)
+                && self.flow.rules(self.flow.all(), &source.topic, target)
         });
         ours.map(|pairing| {
             (

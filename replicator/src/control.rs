@@ -1,18 +1,20 @@
-//! Commands of people to a flow (INTERFACE `POST /flows/{flow}/resume`): taken by one pod, noted in the group
-//! `kuroshio.<flow>.control` on the target as metadata of offsets that nobody reads from, and done by every pod that sees the note.
+//! Commands of people to a flow (INTERFACE `POST /flows/{flow}/pause|resume`): taken by one pod, noted in the group
+//! `kuroshio.<flow>.control` on the target as metadata of offsets that nobody reads from, and done by every pod that sees the note,
+//! also by those that start later.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kuroshio_core::control::{Notes, Scope};
-use kuroshio_core::flow::Pairing;
+use kuroshio_core::control::{Command, Notes, Scope};
+use kuroshio_core::flow::{Pairing, Phase};
 use kuroshio_core::routes::is_reserved;
 use kuroshio_core::types::{TopicPartition, group_of};
-use kuroshio_wire::{Cluster, Committer, Error, GroupOffset, Stored};
-use tokio::sync::{mpsc, oneshot, watch};
+use kuroshio_wire::{Class, Cluster, Committer, Error, GroupOffset, Stored};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::board::{FlowBoard, wall_ms};
+use crate::lanes::LaneView;
 use crate::line::PumpLine;
 use crate::pump::News;
 use crate::topics::Remake;
@@ -28,7 +30,9 @@ pub const WAITING: usize = 8;
 
 /// A command, and who waits to hear what became of it, or why it was not taken.
 pub struct Asked {
-    /// Which partitions are to go on.
+    /// What is to be done.
+    pub command: Command,
+    /// With which partitions.
     pub scope: Scope,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<Taken, String>>,
@@ -37,7 +41,7 @@ pub struct Asked {
 /// A command that is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// Quarantined partitions of this process that it is about.
+    /// Partitions of this process that it is about: to pause all, to resume those that stand still.
     pub here: usize,
     /// It is noted for all pods.
     pub noted: bool,
@@ -57,8 +61,10 @@ pub struct Control {
     pub remakes: mpsc::Sender<Remake>,
     /// To the pumps.
     pub lines: Vec<PumpLine>,
+    /// What is to stand still; `None`: not known yet.
+    pub notes: watch::Sender<Option<Arc<Notes>>>,
     /// Commands from the outside.
-    pub asked: mpsc::Receiver<Asked>,
+    pub asked: Arc<Mutex<mpsc::Receiver<Asked>>>,
 }
 
 impl Control {
@@ -68,16 +74,21 @@ impl Control {
         // What was noted before this process began is not for it: whatever stands still does so since then.
         let mut seen: Option<u64> = None;
         let mut failed = false;
+        let mut pause = Duration::ZERO;
         loop {
             let asked = tokio::select! {
                 // Where no commands are taken, none ever comes.
-                Some(asked) = self.asked.recv() => Some(asked),
-                () = tokio::time::sleep(LOOK) => None,
+                Some(asked) = async { self.asked.lock().await.recv().await } => Some(asked),
+                () = tokio::time::sleep(std::mem::replace(&mut pause, LOOK)) => None,
             };
-            let notes = match self.notes().await {
+            let notes = match self.read().await {
                 Ok(notes) => notes,
                 Err(error) => {
                     let text = format!("commands cannot be read: {error}");
+                    if error.class() == Class::Fatal {
+                        // Nobody can have told us anything: nothing is copied before this is known.
+                        self.show(&Notes::default());
+                    }
                     if let Some(asked) = asked {
                         drop(asked.answer.send(Err(text)));
                     } else if !failed {
@@ -93,9 +104,11 @@ impl Control {
                 Some(asked) => self.take(notes, asked).await,
                 None => notes,
             };
-            for scope in notes.after(before) {
+            for scope in notes.resumed_after(before) {
                 self.resume(scope).await;
             }
+            // What is only paused goes on after that: nobody has said that it may lose something.
+            self.show(&notes);
             seen = Some(notes.newest().max(before));
         }
     }
@@ -104,7 +117,18 @@ impl Control {
         format!("{}.control", group_of(&self.flow))
     }
 
-    async fn notes(&self) -> Result<Notes, Error> {
+    /// What holds from now on.
+    fn show(&self, notes: &Notes) {
+        self.notes.send_if_modified(|shown| {
+            let changed = shown.as_deref() != Some(notes);
+            if changed {
+                *shown = Some(Arc::new(notes.clone()));
+            }
+            changed
+        });
+    }
+
+    async fn read(&self) -> Result<Notes, Error> {
         let mut notes = Notes::default();
         for stored in self
             .target
@@ -113,7 +137,7 @@ impl Control {
             .into_values()
         {
             if let Ok(Stored::Offset(offset)) = stored {
-                notes.merge(Notes::parse(&offset.metadata));
+                notes = notes.or_newer(Notes::parse(&offset.metadata));
             }
         }
         Ok(notes)
@@ -122,10 +146,21 @@ impl Control {
     /// Notes the command and answers; what is left unnoted is left undone.
     async fn take(&self, notes: Notes, asked: Asked) -> Notes {
         let mut new = notes.clone();
-        new.resume(asked.scope.clone(), u64::try_from(wall_ms()).unwrap_or(0));
-        match self.keep(&new).await {
+        let added = new.add(
+            asked.command,
+            asked.scope.clone(),
+            u64::try_from(wall_ms()).unwrap_or(0),
+        );
+        let kept = match added {
+            Ok(()) => self.keep(&new).await,
+            Err(error) => Err(error.to_string()),
+        };
+        match kept {
             Ok(noted) => {
-                let here = self.standing(&asked.scope);
+                let here = match asked.command {
+                    Command::Pause => self.count(&asked.scope, |_| true),
+                    Command::Resume => self.standing(&asked.scope),
+                };
                 drop(asked.answer.send(Ok(Taken { here, noted })));
                 new
             }
@@ -165,10 +200,16 @@ impl Control {
 
     /// Partitions of this process that stand still and are meant.
     fn standing(&self, scope: &Scope) -> usize {
+        self.count(scope, |lane| {
+            matches!(lane.phase, Phase::Quarantined { .. } | Phase::Paused)
+        })
+    }
+
+    fn count(&self, scope: &Scope, which: impl Fn(&LaneView) -> bool) -> usize {
         let views = self.board.views();
         let lanes = views.iter().flat_map(|view| view.lanes.iter());
         lanes
-            .filter(|lane| lane.is_quarantined() && scope.covers(&lane.pairing.source))
+            .filter(|lane| scope.covers(&lane.pairing.source) && which(lane))
             .count()
     }
 
@@ -177,7 +218,7 @@ impl Control {
         let partitions = self.standing(scope);
         tracing::info!(
             flow = %self.flow, topic = scope.topic.as_deref(), partition = scope.partition, partitions,
-            "told to resume what is quarantined"
+            "told to resume what stands still"
         );
         let (done, made) = oneshot::channel();
         let remake = Remake {
@@ -188,7 +229,7 @@ impl Control {
             tracing::debug!(flow = %self.flow, "discovery has ended");
         }
         for line in &self.lines {
-            let catalog = Arc::clone(&self.catalog.borrow());
+            let catalog = noted(&self.catalog.borrow(), self.notes.borrow().as_deref());
             // Its lanes must be those of the topics just made.
             let told = async {
                 line.tell(News::Catalog(catalog)).await?;
@@ -199,6 +240,18 @@ impl Control {
             }
         }
     }
+}
+
+/// The partitions, and which of them are to stand still.
+pub fn noted(catalog: &Arc<[Pairing]>, notes: Option<&Notes>) -> Arc<[Pairing]> {
+    let Some(notes) = notes.filter(|notes| **notes != Notes::default()) else {
+        return Arc::clone(catalog);
+    };
+    let noted = |pairing: &Pairing| Pairing {
+        paused: notes.is_paused(&pairing.source),
+        ..pairing.clone()
+    };
+    catalog.iter().map(noted).collect()
 }
 
 /// Partitions with which notes are kept: of topics that nobody deletes, as far as there are such.
@@ -223,6 +276,7 @@ mod tests {
             target_topic: topic.into(),
             target_id: there.then_some([2; 16]),
             form: BatchForm::of(Codec::None),
+            paused: false,
         };
         let catalog = [
             pairing("a", 0, true),

@@ -35,7 +35,7 @@ const DATED: (usize, usize) = (256, 16);
 /// A flow between the cluster and another, as far as the exporter needs it.
 pub struct Neighbour {
     /// The flow.
-    pub flow: config::Flow,
+    pub flow: config::Current,
     /// Its board in this process.
     pub board: Arc<FlowBoard>,
 }
@@ -95,6 +95,7 @@ impl Exporter {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.flows.iter_mut().for_each(|flow| flow.flow.renew());
             // Of the processes of a flow the owner of the heartbeats' slot exports; without a seat nobody knows who that is.
             let ours = |flow: &Neighbour| flow.board.owns(heartbeats::slot()) != Some(false);
             if !self.flows.iter().any(ours) {

@@ -27,10 +27,8 @@ const LOOKS: u32 = 12;
 
 /// Syncs the groups of one flow, for the partitions that this process owns.
 pub struct GroupSync {
-    /// The flow.
-    pub flow: config::Flow,
-    /// All flows of the configuration: records of a topic may come over several.
-    pub flows: Arc<[config::Flow]>,
+    /// The flow; records of a topic may come over several.
+    pub flow: config::Current,
     /// The source.
     pub source: Cluster,
     /// The target.
@@ -76,9 +74,11 @@ impl GroupSync {
     pub async fn run(mut self) {
         let mut looks = 0_u32;
         loop {
-            tokio::time::sleep(self.flow.groups.interval).await;
+            self.flow.sleep(self.flow.groups.interval).await;
             let owned = owned(&self.flow, &self.board);
-            if owned.is_empty() {
+            if !self.flow.groups.sync {
+                self.forget(&BTreeMap::new());
+            } else if owned.is_empty() {
                 // Without a seat they only get older.
                 if seated(&self.board.views()) {
                     self.forget(&BTreeMap::new());
@@ -298,7 +298,7 @@ pub(crate) fn as_it_is(stored: &GroupOffset) -> Offset<'_> {
 pub(crate) fn owned(flow: &config::Flow, board: &FlowBoard) -> HashMap<TopicPartition, Owned> {
     let views = board.views();
     let lanes = views.iter().flat_map(|view| view.lanes.iter());
-    let running = lanes.filter(|lane| lane.phase == Phase::Running);
+    let running = lanes.filter(|lane| matches!(lane.phase, Phase::Running | Phase::Paused));
     let sure = flow.delivery == config::Delivery::ExactlyOnce;
     running
         .filter_map(|lane| {

@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::HttpTls;
 use crate::control::Asked;
 use crate::metrics::Metrics;
-use crate::page;
 use crate::status::{ClusterStatus, Health, Status};
+use crate::{page, reload};
 use connections::TIMES;
 
 /// Draws up a part of `/status`.
@@ -46,6 +46,8 @@ pub struct Shown {
     pub clusters: Draw<Vec<ClusterStatus>>,
     /// Where commands go, by flow; `None`: they are not taken (`http.admin`).
     pub commands: Option<Arc<BTreeMap<Arc<str>, mpsc::Sender<Asked>>>>,
+    /// Where it is asked for a look at the configuration file; `None`: that is not asked for (`http.admin`).
+    pub reload: Option<mpsc::Sender<reload::Asked>>,
     /// What callers must show (`http.token`), as it is now, but for probes and health checks, which cannot.
     pub token: watch::Receiver<Option<Secret>>,
 }
@@ -95,6 +97,8 @@ fn router(shown: Shown) -> Router {
         .route("/", get(show))
         .route_layer(from_fn_with_state(documents::room(), documents::hold));
     let closed = documents
+        .route("/reload", post(commands::reload))
+        .route("/flows/{flow}/pause", post(commands::pause))
         .route("/flows/{flow}/resume", post(commands::resume))
         .route("/page.css", get(async || asset("text/css", page::STYLE)))
         .route("/page.js", get(async || asset("text/javascript", page::SCRIPT)))

@@ -422,6 +422,7 @@ mod tests {
             target_topic: "t".into(),
             target_id: Some([2; 16]),
             form: BatchForm::of(Codec::None),
+            paused: false,
         };
         let start = Position {
             offset: SourceOffset(10),

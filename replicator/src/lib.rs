@@ -33,6 +33,7 @@ pub mod plan;
 pub mod privilege;
 pub mod pump;
 pub mod regions;
+pub mod reload;
 pub mod sampler;
 pub mod security;
 pub mod show;

@@ -6,9 +6,9 @@ use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, LogLevel};
 use crate::spans;
 use crate::traces::Traces;
 
@@ -28,35 +28,70 @@ pub enum LogError {
     Taken(String),
 }
 
+/// Changes what is logged while the process runs.
+#[derive(Clone)]
+pub struct Level {
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// `RUST_LOG` wins.
+    settled: bool,
+}
+
+impl Level {
+    /// Of logs that nobody writes.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        let (_, filter) = reload::Layer::new(EnvFilter::default());
+        Self {
+            filter,
+            settled: true,
+        }
+    }
+
+    /// Logs from this level on, where `RUST_LOG` does not say something else.
+    ///
+    /// # Errors
+    /// Nothing is logged any more.
+    pub fn set(&self, level: LogLevel) -> Result<(), reload::Error> {
+        if self.settled {
+            return Ok(());
+        }
+        self.filter.reload(EnvFilter::new(level.as_str()))
+    }
+}
+
 /// Sends what is logged in this process to stderr, and its spans to where `traces` go. `rust_log` (the variable
 /// `RUST_LOG`) wins over the level; it says nothing of spans.
 ///
 /// # Errors
 /// `rust_log` is not a filter, or logging had been set up before.
-pub fn init(log: Log, rust_log: Option<&str>, traces: Option<&Traces>) -> Result<(), LogError> {
-    let mut layers = vec![layer(log, rust_log, stderr, stderr().is_terminal())?];
+pub fn init(log: Log, rust_log: Option<&str>, traces: Option<&Traces>) -> Result<Level, LogError> {
+    let (layer, level) = layer(log, rust_log, stderr, stderr().is_terminal())?;
+    let mut layers = vec![layer];
     layers.extend(traces.map(Traces::layer));
     Registry::default()
         .with(layers)
         .try_init()
-        .map_err(|error| LogError::Taken(error.to_string()))
+        .map_err(|error| LogError::Taken(error.to_string()))?;
+    Ok(level)
 }
 
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// Writes events to `writer`, and nothing of spans: each line says all by itself, whether spans are exported or not.
-fn layer<W>(
-    log: Log,
-    rust_log: Option<&str>,
-    writer: W,
-    colours: bool,
-) -> Result<Box<dyn Layer<Registry> + Send + Sync>, LogError>
+fn layer<W>(log: Log, rust_log: Option<&str>, writer: W, colours: bool) -> Result<(Lines, Level), LogError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let no_spans =
         filter_fn(|metadata| metadata.target() != spans::TARGET).with_max_level_hint(LevelFilter::TRACE);
-    let filter = filter(log, rust_log)?.and(no_spans);
+    let (filter, handle) = reload::Layer::new(filter(log, rust_log)?);
+    let level = Level {
+        filter: handle,
+        settled: given(rust_log).is_some(),
+    };
+    let filter = filter.and(no_spans);
     let lines = fmt::layer().with_writer(writer);
-    Ok(match log.format {
+    let lines = match log.format {
         LogFormat::Json => lines
             .json()
             .flatten_event(true)
@@ -65,13 +100,16 @@ where
             .with_filter(filter)
             .boxed(),
         LogFormat::Text => lines.with_ansi(colours).with_filter(filter).boxed(),
-    })
+    };
+    Ok((lines, level))
+}
+
+fn given(rust_log: Option<&str>) -> Option<&str> {
+    rust_log.filter(|text| !text.trim().is_empty())
 }
 
 fn filter(log: Log, rust_log: Option<&str>) -> Result<EnvFilter, LogError> {
-    let text = rust_log
-        .filter(|text| !text.trim().is_empty())
-        .unwrap_or(log.level.as_str());
+    let text = given(rust_log).unwrap_or(log.level.as_str());
     EnvFilter::try_new(text).map_err(|error| LogError::Filter {
         filter: text.to_owned(),
         why: error.to_string(),
@@ -109,7 +147,7 @@ mod tests {
         };
         let writer = written.clone();
         // A span is neither shown nor asked for, even where all is logged.
-        let layer = layer(log, Some("trace"), move || writer.clone(), false).unwrap();
+        let (layer, _) = layer(log, Some("trace"), move || writer.clone(), false).unwrap();
         tracing::subscriber::with_default(Registry::default().with(vec![layer]), || {
             let span = spans::discover("tw-jp");
             assert!(span.is_disabled());
@@ -132,6 +170,30 @@ mod tests {
                 "flow": "tw-jp", "topic": "orders", "partition": 3, "offset": 8814, "error": "refused",
             })
         );
+    }
+
+    #[test]
+    fn another_level_holds_at_once_where_rust_log_says_nothing() {
+        for (rust_log, lines) in [(None, 2), (Some("warn"), 1)] {
+            let written = Written::default();
+            let log = Log {
+                format: LogFormat::Text,
+                level: LogLevel::Warn,
+            };
+            let writer = written.clone();
+            let (layer, level) = layer(log, rust_log, move || writer.clone(), false).unwrap();
+            tracing::subscriber::with_default(Registry::default().with(vec![layer]), || {
+                tracing::warn!("first");
+                tracing::info!("too little");
+                level.set(LogLevel::Info).unwrap();
+                tracing::info!("enough");
+                level.set(LogLevel::Error).unwrap();
+                level.set(LogLevel::Warn).unwrap();
+                tracing::info!("too little");
+            });
+            let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(written.lines().count(), lines, "{written}");
+        }
     }
 
     #[test]

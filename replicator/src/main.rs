@@ -8,16 +8,19 @@ use clap::{CommandFactory, Parser};
 use kuroshio::app::{self, Job, Stop};
 use kuroshio::cli::{
     Acls, Between, Check, Cli, Command, ConfigCommand, Demo, Exit, IamPolicy, InstanceAt, Output, Plan,
-    Privileged, Resume, Run, StatusOf, Verify,
+    Privileged, Run, StatusOf, Tell, Verify,
 };
 use kuroshio::config::{self, Config, Environment, Log, LogFormat, LogLevel, Mistakes};
 use kuroshio::failover::{self, FailoverError, Moving, Request};
 use kuroshio::plan::{self, PlanError};
+use kuroshio::reload::{self, Followed};
 use kuroshio::traces::{Traces, TracesError};
 use kuroshio::verify::{self, VerifyError};
 use kuroshio::{check, demo, import, logs, privilege, show, takeover};
+use kuroshio_core::control;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 
 /// For Rust and, by the feature `override`, for librdkafka's malloc too (DESIGN D5).
 #[global_allocator]
@@ -47,7 +50,8 @@ fn main() -> ExitCode {
         Command::IamPolicy(command) => iam_policy(command, environment),
         Command::Acls(command) => acls(command, environment),
         Command::Status(command) => status(&command),
-        Command::Resume(command) => resumed(&command),
+        Command::Pause(command) => told(control::Command::Pause, &command),
+        Command::Resume(command) => told(control::Command::Resume, &command),
         Command::Translate(command) => {
             let request = request(&command.ends, command.groups, command.topic, None);
             moved(&command.ends, &request, &environment)
@@ -116,16 +120,17 @@ fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
         let _within = runtime.enter();
         Traces::start(&config)?
     };
-    logs::init(config.log, rust_log(environment), traces.as_ref())?;
+    let level = logs::init(config.log, rust_log(environment), traces.as_ref())?;
     let file = config::File::new(command.selected.config.clone(), environment.clone());
+    let followed = Followed::new(file, level);
     let done = runtime.block_on(async {
-        let signals = signals(stop.clone())?;
+        let signals = signals(stop.clone(), followed.ask.clone())?;
         let run = app::run(
             Job {
                 config,
                 flows,
                 embedded: false,
-                file: Some(file),
+                file: Some(followed),
             },
             stop.clone(),
         );
@@ -142,15 +147,23 @@ fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
     done.map(|()| Exit::Done)
 }
 
-/// Stops on the first SIGTERM (a restart: keeps the place in the group) or SIGINT (for good: leaves it). Never
-/// ends by itself.
-fn signals(stop: Stop) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
+/// Stops on the first SIGTERM (a restart: keeps the place in the group) or SIGINT (for good: leaves it); reads the configuration file on
+/// SIGHUP. Never ends by itself.
+fn signals(
+    stop: Stop,
+    reload: mpsc::Sender<reload::Asked>,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hang_up = signal(SignalKind::hangup())?;
     Ok(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => stop.stop(false),
                 _ = interrupt.recv() => stop.stop(true),
+                _ = hang_up.recv() => {
+                    // What comes of it is logged. Where the line is full, it is being read anyway.
+                    drop(reload.try_send(oneshot::channel().0));
+                }
             }
         }
     })
@@ -314,9 +327,9 @@ fn status(command: &StatusOf) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn resumed(command: &Resume) -> anyhow::Result<Exit> {
+fn told(what: control::Command, command: &Tell) -> anyhow::Result<Exit> {
     let instance = instance(&command.instance)?;
-    say(&instance.resume(&command.flow, command.topic.as_deref(), command.partition)?)?;
+    say(&instance.tell(what, &command.flow, command.topic.as_deref(), command.partition)?)?;
     Ok(Exit::Done)
 }
 
@@ -386,7 +399,7 @@ fn imported(
 }
 
 fn start_logs(config: &Config, environment: &Environment) -> Result<(), logs::LogError> {
-    logs::init(config.log, rust_log(environment), None)
+    logs::init(config.log, rust_log(environment), None).map(|_| ())
 }
 
 fn rust_log(environment: &Environment) -> Option<&str> {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use crate::board::FlowBoard;
+use crate::config::Current;
 use crate::line::{PumpGone, PumpLine};
 use crate::metrics::FlowMetrics;
 use crate::pump::News;
@@ -56,8 +57,8 @@ pub struct Member {
     pub instance: Arc<str>,
     /// Of this process.
     pub incarnation: u64,
-    /// Of the routing rules.
-    pub fingerprint: u64,
+    /// The flow, with its routing rules.
+    pub flow: Current,
     /// Partitions per slot, as far as known.
     pub weights: watch::Receiver<Arc<[u32]>>,
     /// To the pump.
@@ -96,6 +97,7 @@ impl Member {
                     None => return Ok(()),
                     Some(claims) => seat = self.join(claims).await?,
                 },
+                () = rules_change(&mut self.flow), if seat.is_some() => self.line.tell(News::Rebalancing).await?,
                 () = beat, if seat.is_some() => {
                     if let Some(membership) = seat.take() {
                         seat = self.beat(membership).await?;
@@ -169,11 +171,12 @@ impl Member {
     }
 
     async fn take_seat(&mut self, claims: Option<Claims>) -> Result<(Assigned, Seating), Trouble> {
+        self.flow.renew();
         let subscription = Subscription {
             transactional_id: self.instance.to_string(),
             // The order may have been given before the pump heard that its seat is lost.
             claims: claims.filter(|_| self.id.is_some()),
-            fingerprint: self.fingerprint,
+            fingerprint: self.flow.router.fingerprint(),
             incarnation: self.incarnation,
         };
         let join = Join {
@@ -281,6 +284,14 @@ impl Member {
         tracing::info!(flow = self.board.name(), pump = %self.instance, %error, "the group says");
         self.line.tell(news).await?;
         Ok(None)
+    }
+}
+
+/// Waits for other routing rules. Whose differ from the leader's gets no partitions until the group is divided anew.
+async fn rules_change(flow: &mut Current) {
+    let before = flow.router.fingerprint();
+    while flow.router.fingerprint() == before {
+        flow.changed().await;
     }
 }
 

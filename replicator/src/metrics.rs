@@ -73,6 +73,26 @@ const QUARANTINED: Named = Named(
     "Partitions that stand still alone, by reason.",
     &["flow", "reason"],
 );
+const PAUSED: Named = Named(
+    "kuroshio_paused_partitions",
+    "Partitions that stand still because somebody paused them.",
+    &["flow"],
+);
+const THROTTLE: Named = Named(
+    "kuroshio_throttle_bytes_per_second",
+    "What a pump may forward, its part of the flow's limit; 0: no limit.",
+    &["flow", "pump"],
+);
+const RESTARTS: Named = Named(
+    "kuroshio_flow_restarts_total",
+    "Starts of the flow in this process after it had ended unasked.",
+    &["flow"],
+);
+const RELOADED: Named = Named(
+    "kuroshio_config_last_reload_successful",
+    "Whether the configuration file, as it is now, is in force.",
+    &[],
+);
 const KEPT: Named = Named(
     "kuroshio_kept_topics",
     "Topics of the source that residency keeps from the target.",
@@ -153,6 +173,10 @@ pub struct Metrics {
     latency: HistogramVec,
     lost: Counters,
     quarantined: Gauges,
+    paused: Gauges,
+    throttle: Gauges,
+    restarts: Counters,
+    reloaded: Gauges,
     kept: Gauges,
     rpo: Gauges,
     group_sync_age: Gauges,
@@ -191,6 +215,10 @@ impl Metrics {
             rpo: gauge(r, &RPO)?,
             lost: counter(r, &LOST)?,
             quarantined: gauge(r, &QUARANTINED)?,
+            paused: gauge(r, &PAUSED)?,
+            throttle: gauge(r, &THROTTLE)?,
+            restarts: counter(r, &RESTARTS)?,
+            reloaded: gauge(r, &RELOADED)?,
             kept: gauge(r, &KEPT)?,
             group_sync_age: gauge(r, &GROUP_SYNC_AGE)?,
             group_lag_records: gauge(r, &GROUP_LAG_RECORDS)?,
@@ -208,6 +236,12 @@ impl Metrics {
             _build: build,
             registry: registry.clone(),
         })
+    }
+
+    /// A handle for whether the configuration file is in force.
+    #[must_use]
+    pub fn reloaded(&self) -> Gauge {
+        self.reloaded.with([])
     }
 
     /// The text exposition of everything.

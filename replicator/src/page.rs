@@ -107,6 +107,7 @@ fn flow(flow: &FlowStatus) -> Markup {
                 div { dt { "records/s" } dd { (grouped(flow.records_per_second)) } }
                 div { dt { "MB/s" } dd { (format!("{:.2}", flow.bytes_per_second / 1e6)) } }
                 div { dt { "partitions" } dd { (flow.partitions) } }
+                @if flow.paused > 0 { div { dt { "paused" } dd { (flow.paused) } } }
                 div { dt { "quarantined" } dd class=(if flow.quarantined > 0 { "badly" } else { "" }) { (flow.quarantined) } }
                 div { dt { "delivery" } dd { (flow.delivery) } }
             }

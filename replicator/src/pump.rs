@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use kuroshio_core::engine::{Commit, Ended, Engine, EngineError, Fact, Hauled, LaneSpec};
 use kuroshio_core::flow::{Delivery, Flow, Order, Pairing};
+use kuroshio_core::throttle::Throttle;
 use kuroshio_core::types::{Lane, Membership, Position, Time};
 use tokio::sync::mpsc;
 
 use batches::Batches;
-pub use parts::{Errands, News, OpenErrand, PumpError, PumpParts, StoreErrand};
+pub use parts::{Errands, Limit, News, OpenErrand, PumpError, PumpParts, StoreErrand};
 
 use crate::metrics::Outcome;
 use crate::trial::TrialErrand;
@@ -29,6 +30,9 @@ const OPENING: Duration = Duration::from_millis(10);
 
 /// Shortest and longest wait before clients that never got ready are built anew.
 const REBUILD: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Longest wait for deliveries where nothing may be read, and the shortest where that is so for less.
+const SETTLING: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1));
 
 /// How often the view for status and metrics is renewed.
 const VIEW: Duration = Duration::from_millis(500);
@@ -46,6 +50,7 @@ struct Pump<E, F> {
     pause: Duration,
     facts: Vec<Fact>,
     pairings: HashMap<Lane, Pairing>,
+    throttle: Throttle,
     batches: Batches,
     viewed: Time,
 }
@@ -75,6 +80,7 @@ pub fn run<E: Engine, F: FnMut() -> Result<E, EngineError>>(
         pause: Duration::ZERO,
         facts: Vec::new(),
         pairings: HashMap::new(),
+        throttle: Throttle::default(),
         batches,
         viewed: Time::default(),
     };
@@ -351,13 +357,19 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         // With records in the open transaction, ask without waiting: nothing more means commit at once.
         let eager = self.flow.is_eager() && !self.full;
         let mut facts = std::mem::take(&mut self.facts);
-        let reading = self.flow.may_read();
+        let throttled = self.throttle.wait(now);
+        let reading = self.flow.may_read() && throttled.is_zero();
+        let patience = if throttled.is_zero() {
+            SETTLING.0
+        } else {
+            throttled.clamp(SETTLING.1, SETTLING.0)
+        };
         let result = if reading {
             self.engine
                 .haul(if eager { Duration::ZERO } else { wake }, &mut facts)
         } else {
             self.engine
-                .settle(wake.min(Duration::from_millis(100)), &mut facts)
+                .settle(wake.min(patience), &mut facts)
                 .map(|()| Hauled::Looked)
         };
         self.full = matches!(result, Ok(Hauled::Full));
@@ -378,6 +390,9 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
     fn take_in(&mut self, mut facts: Vec<Fact>) {
         let now = self.now();
         for fact in facts.drain(..) {
+            if let Fact::Read(run) = &fact {
+                self.throttle.take(now, run.bytes);
+            }
             self.parts.desk.record(&fact);
             self.batches.note(&fact);
             self.flow.engine(now, &fact);
@@ -428,6 +443,7 @@ impl<E: Engine, F: FnMut() -> Result<E, EngineError>> Pump<E, F> {
         let turned = ready != self.parts.view.borrow().is_ready();
         if last || turned || now.since(self.viewed) >= VIEW {
             self.viewed = now;
+            self.throttle.limit(now, (self.parts.limit)(self.flow.seat().1));
             let view = self.parts.desk.view(&self.flow, self.open);
             self.parts.view.send_replace(view);
         }

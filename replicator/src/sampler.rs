@@ -44,6 +44,7 @@ pub struct Sampler {
 #[derive(Default)]
 pub struct Shown {
     rpo: Option<Gauge>,
+    paused: Option<Gauge>,
     quarantined: BTreeMap<&'static str, Gauge>,
     standing: HashSet<TopicPartition>,
 }
@@ -65,7 +66,7 @@ impl Sampler {
             let views = self.board.views();
             let seated = seated(&views);
             let lanes: Vec<LaneView> = views.iter().flat_map(|view| view.lanes.iter().cloned()).collect();
-            self.quarantined(&lanes);
+            self.standing(&lanes);
             self.say_quarantined(&lanes);
             self.follow(&lanes, seated);
             let [high, stable] = self.ends().await;
@@ -223,7 +224,10 @@ impl Sampler {
         }
     }
 
-    fn quarantined(&mut self, lanes: &[LaneView]) {
+    fn standing(&mut self, lanes: &[LaneView]) {
+        let paused = lanes.iter().filter(|lane| lane.phase == Phase::Paused).count();
+        let gauge = self.shown.paused.get_or_insert_with(|| self.metrics.paused());
+        gauge.set(paused as f64);
         let mut reasons: BTreeMap<&'static str, u32> = BTreeMap::new();
         for lane in lanes {
             if let Phase::Quarantined { why, .. } = &lane.phase {

@@ -14,6 +14,8 @@ use ureq::{Body, RequestBuilder};
 use crate::asking;
 use crate::cli::Output;
 use crate::figures::{grouped, moment, seconds};
+use kuroshio_core::control::Command;
+
 use crate::status::{FlowStatus, Status};
 
 /// How long an answer may take.
@@ -98,17 +100,18 @@ impl Instance {
         self.get(format!("{}/status", self.url))
     }
 
-    /// Has what is quarantined of a flow tried at once; what the instance says to it.
+    /// Has partitions of a flow stand still or go on; what the instance says to it.
     ///
     /// # Errors
     /// [`ShowError`].
-    pub fn resume(
+    pub fn tell(
         &self,
+        command: Command,
         flow: &str,
         topic: Option<&str>,
         partition: Option<i32>,
     ) -> Result<String, ShowError> {
-        let url = format!("{}/flows/{flow}/resume", self.url);
+        let url = format!("{}/flows/{flow}/{}", self.url, command.as_str());
         let partition = partition.map(|partition| partition.to_string());
         let about = [("topic", topic), ("partition", partition.as_deref())];
         let about = about.into_iter().filter_map(|(key, value)| Some((key, value?)));
@@ -257,9 +260,10 @@ fn flows(status: &Status) -> String {
         "records/s",
         "MB/s",
         "partitions",
+        "paused",
         "quarantined",
     ];
-    let mut table = table(header, &[3, 4, 5, 6, 7, 8, 9]);
+    let mut table = table(header, &[3, 4, 5, 6, 7, 8, 9, 10]);
     for flow in &status.flows {
         table.add_row([
             flow.name.clone(),
@@ -271,6 +275,7 @@ fn flows(status: &Status) -> String {
             grouped(flow.records_per_second),
             format!("{:.2}", flow.bytes_per_second / 1e6),
             flow.partitions.to_string(),
+            flow.paused.to_string(),
             flow.quarantined.to_string(),
         ]);
     }
@@ -369,8 +374,8 @@ pod-0, Kuroshio 1.2.3
  cluster  health       brokers answering  failed checks
  jp       NOT HEALTHY  0 of 3                         4  refused
 
- flow   from → to  state     RPO     lag  records behind  records/s  MB/s  partitions  quarantined
- tw-jp  tw → jp    running  90 s  7.00 s               0          0  0.00           0            0
+ flow   from → to  state     RPO     lag  records behind  records/s  MB/s  partitions  paused  quarantined
+ tw-jp  tw → jp    running  90 s  7.00 s               0          0  0.00           0       0            0
 
 tw-jp: partitions furthest behind
  partition  state        records behind     lag

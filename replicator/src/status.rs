@@ -51,6 +51,9 @@ pub struct FlowStatus {
     pub partitions: usize,
     /// How many of them are quarantined.
     pub quarantined: usize,
+    /// How many of them stand still because somebody wants them to.
+    #[serde(default)]
+    pub paused: usize,
     /// Partitions that it moves.
     pub lanes: Vec<LaneStatus>,
     /// Groups whose offsets follow on the target.
@@ -133,7 +136,7 @@ pub struct LaneStatus {
     pub target_topic: String,
     /// Partition on both.
     pub partition: i32,
-    /// In words: `running`, `starting`, `quarantined`.
+    /// In words: `running`, `starting`, `paused`, `quarantined`.
     pub state: String,
     /// Next source offset to read, as committed.
     pub position: Option<i64>,

@@ -47,10 +47,8 @@ pub struct Remake {
 
 /// The discovery of one flow.
 pub struct Discovery {
-    /// The flow, as configured.
-    pub flow: config::Flow,
-    /// All flows of the configuration: the flow back may have the authority.
-    pub flows: Arc<[config::Flow]>,
+    /// The flow; the flow back may have the authority.
+    pub flow: config::Current,
     /// Its ends.
     pub ends: FlowEnds,
     /// Its group.
@@ -101,9 +99,9 @@ impl Discovery {
                 }
             }
             // Whoever is in a hurry waits a little, too: a broker that answers one thing and then another would be asked without end.
-            tokio::time::sleep(HURRY.min(self.flow.refresh)).await;
+            self.flow.sleep(HURRY.min(self.flow.refresh)).await;
             tokio::select! {
-                () = tokio::time::sleep(self.flow.refresh.saturating_sub(HURRY)) => {}
+                () = self.flow.sleep(self.flow.refresh.saturating_sub(HURRY)) => {}
                 () = self.look.notified() => {}
                 Some(asked) = self.remakes.recv() => remake = Some(asked),
             }
@@ -314,6 +312,7 @@ impl Discovery {
                         target_topic: Arc::clone(target),
                         target_id: (!known.gone).then_some(known.id.map_or([0; 16], |id| id.0)),
                         form,
+                        paused: false,
                     }),
             );
         }

@@ -27,8 +27,11 @@ fn filled() -> (Arc<Metrics>, impl Sized) {
         flow.quarantined("too_large"),
         flow.group_sync_age("billing"),
         flow.kept_topics(),
+        flow.paused(),
+        flow.throttle("0"),
+        metrics.reloaded(),
     ];
-    for (gauge, value) in gauges.iter().zip([0.75, 1.0, 4.0, 2.0]) {
+    for (gauge, value) in gauges.iter().zip([0.75, 1.0, 4.0, 2.0, 1.0, 0.0, 1.0]) {
         gauge.set(value);
     }
     let region = metrics.region("tw");

@@ -268,7 +268,7 @@ async fn a_target_topic_that_was_deleted_stands_still_alone_until_it_is_resumed(
 
         let said = resume(&process, &flow, &["--topic", topic]).await?;
         ensure!(
-            said.contains("2 quarantined") && said.contains("all pods"),
+            said.contains("2 paused or quarantined") && said.contains("all pods"),
             "{said}"
         );
         until_status(&mut process, &flow, WAIT, |flow| flow["quarantined"] == 0).await?;

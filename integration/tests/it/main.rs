@@ -37,6 +37,7 @@ mod many;
 mod memory;
 mod mesh;
 mod observed;
+mod operations;
 mod overtaken;
 mod plan;
 mod protocol;

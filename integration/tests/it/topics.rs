@@ -354,7 +354,7 @@ async fn positions_are_named_copied_and_healed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn another_cluster_under_a_known_alias_stops_the_flow() -> Result<()> {
+async fn another_cluster_under_a_known_alias_stops_the_flow_and_no_other() -> Result<()> {
     let pair = pair().await?;
     let (topic, group) = ("alias.orders", "kuroshio.alias-tw-jp");
     on_all(&[&pair.tw, &pair.jp], topic, 1).await?;
@@ -369,16 +369,40 @@ async fn another_cluster_under_a_known_alias_stops_the_flow() -> Result<()> {
     wire(&pair.jp)
         .commit_offsets(group, Committer::Observer, &offsets)
         .await?;
-    let mut process = Kuroshio::run(one_way(pair, "alias", &["alias[.].*"]))?;
-    let ended = process.exited(WAIT).await?;
-    let log = process.log_tail();
+    let mut process = Kuroshio::run(both_ways(pair, "alias", &["alias[.].*"]))?;
+    let (flow, back) = (("flow", "alias-tw-jp"), ("flow", "alias-jp-tw"));
+    until(WAIT, "the flow to have ended and begun again", || async {
+        match process.metric("kuroshio_flow_restarts_total", &[flow]).await {
+            Ok(Some(restarts)) if restarts >= 2.0 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    let failed = until_status(&mut process, flow.1, WAIT, |flow| flow["state"] == "failed").await?;
+    let errors = failed["errors"].to_string();
     ensure!(
-        ended.code() == Some(1) && log.contains("another-cluster") && log.contains(pair.tw.id()),
-        "{ended}: {log}"
+        errors.contains("another-cluster") && errors.contains(pair.tw.id()),
+        "{errors}"
     );
     ensure!(
-        crate::regions::read(&pair.jp, topic).await?.is_empty(),
+        process.get("/readyz").await?.0 == 503,
+        "ready with a flow that is not"
+    );
+    // The other one is not touched.
+    write(&pair.jp, (topic, 0), (b"k", Some(b"back")), OwnedHeaders::new()).await?;
+    until_there(&pair.tw, topic, 2)
+        .await
+        .with_context(|| process.log_tail())?;
+    ensure!(process.metric("kuroshio_flow_restarts_total", &[back]).await? == Some(0.0));
+    ensure!(
+        crate::regions::read(&pair.jp, topic).await?.len() == 1,
         "copied nevertheless"
+    );
+    process.terminate()?;
+    ensure!(
+        process.exited(WAIT).await?.code() == Some(0),
+        "{}",
+        process.log_tail()
     );
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod search;
 pub mod secret;
 pub mod slots;
 pub mod start;
+pub mod throttle;
 pub mod translate;
 pub mod types;
 pub mod varint;

@@ -236,6 +236,12 @@ impl Router {
         })
     }
 
+    /// What it was made of.
+    #[must_use]
+    pub const fn settings(&self) -> &RouteSettings {
+        &self.settings
+    }
+
     /// The same router in the company of these: what they call a topic that must stay must stay too.
     #[must_use]
     pub fn among(mut self, routers: &[Self]) -> Self {

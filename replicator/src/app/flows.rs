@@ -1,43 +1,42 @@
 //! One flow in this process: its tasks and pumps, from start to drain.
 
+mod pumps;
 mod supervise;
 mod tasks;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use kuroshio_core::flow::{FlowSettings, Pairing};
-use kuroshio_core::start::OnDataLoss;
-use kuroshio_librdkafka::{ClientSettings, Librdkafka, Outdated, Settings};
+use kuroshio_core::control::Notes;
+use kuroshio_core::flow::Pairing;
+use kuroshio_librdkafka::ClientSettings;
 use kuroshio_wire::{Backoff, Cluster};
-use tokio::sync::{Notify, OnceCell, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::app::Stop;
 use crate::board::FlowBoard;
-use crate::clerk::{Clerk, FirstStart};
-use crate::config::{self, Delivery, Pumps, Start};
+use crate::config;
 use crate::control::{Asked, Control};
 use crate::cuts::Cuts;
 use crate::first_look::FirstLook;
-use crate::lanes::{FlowEnds, LaneDesk, PumpView};
-use crate::line::{PumpLine, WakeSlot};
-use crate::member::{Member, Seating};
+use crate::lanes::{FlowEnds, PumpView};
+use crate::line::PumpLine;
+use crate::member::Seating;
 use crate::metrics::FlowMetrics;
-use crate::pump::{Errands, News, PumpError, PumpParts, StoreErrand};
+use crate::pump::PumpError;
 use crate::status::Health;
-use crate::storer;
-use crate::trial::{TrialErrand, Trials};
 
-/// A dead process's transaction blocks readers for so long at most; shorter than that of any pause a broker
-/// makes in a rolling restart would abort work for nothing.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// News waiting for a pump.
-const NEWS: usize = 1024;
 /// Between two attempts to reach a cluster at the start.
 const REACH: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// Before a flow that ended unasked starts again.
+const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A flow that ran for so long starts again as if for the first time.
+const STEADY: Duration = Duration::from_secs(600);
+/// How long pumps of a flow that ended unasked may take to notice; whoever takes longer is fenced.
+const GIVING_UP: Duration = Duration::from_secs(30);
 
 /// Why a flow ended.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +64,17 @@ pub enum FlowError {
     Lost(String),
 }
 
+impl FlowError {
+    /// Starting again would only take the name from who has it now, who would do the same.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Pump(PumpError::Fenced { .. }))
+    }
+}
+
 /// A flow to run.
 pub(super) struct FlowRun {
     /// As configured.
-    pub flow: config::Flow,
-    /// All flows of the configuration.
-    pub flows: Arc<[config::Flow]>,
+    pub flow: config::Current,
     /// Its clusters are embedded in this process.
     pub embedded: bool,
     /// The process's name.
@@ -102,9 +106,9 @@ struct Shared {
     ends: FlowEnds,
     group: Arc<str>,
     incarnation: u64,
-    fingerprint: u64,
     started: Instant,
     catalog: watch::Receiver<Arc<[Pairing]>>,
+    notes: watch::Receiver<Option<Arc<Notes>>>,
     first_look: watch::Receiver<Option<Arc<FirstLook>>>,
     first: Arc<AtomicBool>,
     weights: watch::Receiver<Arc<[u32]>>,
@@ -120,11 +124,43 @@ struct Started {
 }
 
 impl FlowRun {
+    /// Runs until stopped. What ends unasked starts again after a while: nothing that is wrong with one flow touches the others.
+    ///
+    /// # Errors
+    /// Another process has our name.
+    pub(super) async fn keep_running(self, asked: mpsc::Receiver<Asked>) -> Result<(), FlowError> {
+        let asked = Arc::new(Mutex::new(asked));
+        let mut backoff = Backoff::new(RESTART.0, RESTART.1);
+        loop {
+            let began = Instant::now();
+            let error = match self.run(&asked).await {
+                Err(error) if !error.is_final() && !self.stop.now.is_cancelled() => error,
+                ended => return ended,
+            };
+            if began.elapsed() > STEADY {
+                backoff.reset();
+            }
+            let pause = backoff.pause();
+            self.board.error(format!(
+                "the flow ended: {error}; it starts again in {:.0} s",
+                pause.as_secs_f64()
+            ));
+            self.board.state("failed");
+            let _unready = self.health.latch(format!("flow {}", self.flow.name));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => self.metrics.restarted(),
+                () = self.stop.now.cancelled() => return Ok(()),
+            }
+        }
+    }
+
     /// Runs until stopped.
     ///
     /// # Errors
     /// Whatever ended it unasked.
-    pub(super) async fn run(self, asked: mpsc::Receiver<Asked>) -> Result<(), FlowError> {
+    async fn run(&self, asked: &Arc<Mutex<mpsc::Receiver<Asked>>>) -> Result<(), FlowError> {
+        let over = self.stop.now.child_token();
+        self.board.begin();
         let latch = self.health.latch(format!("flow {}", self.flow.name));
         self.board.state("reaching its clusters");
         let reached = tokio::select! {
@@ -143,10 +179,12 @@ impl FlowRun {
         }
         let mut tasks = JoinSet::new();
         let (remakes, to_remake) = mpsc::channel(1);
-        let shared = self.start_tasks(&mut tasks, source_id, to_remake);
+        // Nobody writes notes where no commands are taken, and to read them costs a permission and a request every other second.
+        let notes = watch::Sender::new((!self.admin).then(Arc::default));
+        let shared = self.start_tasks(&mut tasks, source_id, to_remake, notes.subscribe());
         let mut pumps = Vec::new();
         for number in 0..self.pump_count() {
-            pumps.push(self.start_pump(&mut tasks, &shared, number)?);
+            pumps.push(self.start_pump(&mut tasks, &shared, number, &over)?);
         }
         let cuts = Cuts {
             target: self.target.clone(),
@@ -163,21 +201,25 @@ impl FlowRun {
             catalog: shared.catalog.clone(),
             remakes,
             lines: pumps.iter().map(|pump| pump.line.clone()).collect(),
-            asked,
+            notes,
+            asked: Arc::clone(asked),
         };
-        // Nobody else writes notes, and to read them costs a permission and a request every other second.
         if self.admin {
             tasks.spawn(named("commands", control.run()));
         }
         self.metrics.up(true);
         self.board.state("joining");
         let result = self.supervise(&mut tasks, &mut pumps, latch).await;
+        let unready = || self.health.latch(format!("flow {}", self.flow.name));
+        let _unready = result.is_err().then(unready);
+        over.cancel();
         self.metrics.up(false);
         self.board.state("stopped");
         if self.stop.leaves() && result.is_ok() {
             self.leave(&pumps).await;
         }
         tasks.shutdown().await;
+        give_up(pumps).await;
         result
     }
 
@@ -199,256 +241,22 @@ impl FlowRun {
         };
         tokio::join!(id(&self.source), id(&self.target))
     }
+}
 
-    fn start_pump(
-        &self,
-        tasks: &mut JoinSet<&'static str>,
-        shared: &Shared,
-        number: u16,
-    ) -> Result<Started, FlowError> {
-        let instance: Arc<str> = format!("{}.{}.{number}", shared.group, self.instance).into();
-        let (news_tell, news) = mpsc::channel(NEWS);
-        let wake = WakeSlot::default();
-        let line = PumpLine::new(news_tell, wake.clone());
-        let (member_tell, member_orders) = mpsc::channel(1);
-        let (clerk_tell, clerk_errands) = mpsc::channel(1);
-        let (seating_tell, seating) = watch::channel(None);
-        let (view_tell, view) = watch::channel(PumpView::default());
-        self.board.pump(view.clone());
-
-        tasks.spawn(named(
-            "catalog",
-            forward_catalog(shared.catalog.clone(), line.clone()),
-        ));
-        let member = Member {
-            target: self.target.clone(),
-            group: Arc::clone(&shared.group),
-            instance: Arc::clone(&instance),
-            incarnation: shared.incarnation,
-            fingerprint: shared.fingerprint,
-            weights: shared.weights.clone(),
-            line: line.clone(),
-            orders: member_orders,
-            seating: seating_tell,
-            board: Arc::clone(&self.board),
-            metrics: self.metrics.clone(),
-            first: Arc::clone(&shared.first),
-            id: None,
-            backoff: Backoff::new(REACH.0, REACH.1),
-        };
-        tasks.spawn(named("member", member.run()));
-        tasks.spawn(named(
-            "clerk",
-            self.clerk(shared, &instance, line.clone(), clerk_errands, seating.clone())
-                .run(),
-        ));
-        let storer = self.start_storer(tasks, shared, line.clone());
-        let trials = self.start_trials(shared, &instance, line.clone())?;
-
-        let parts = PumpParts {
-            name: Arc::clone(&instance),
-            settings: self.flow_settings(),
-            build: self.engine(&instance, wake),
-            news,
-            errands: Errands {
-                member: member_tell,
-                clerk: clerk_tell,
-                trials,
-                storer,
-            },
-            desk: self.desk(shared),
-            view: view_tell,
-            pulse: self.health.pulse(Arc::clone(&instance)),
-            started: shared.started,
-            stop: self.stop.now.clone(),
-        };
-        let (done, ended) = oneshot::channel();
-        let thread = std::thread::Builder::new().name(format!("pump-{number}"));
-        // Nobody waits for the result once the process has given up on the drain.
-        let tell = move |result| drop(done.send(result));
-        thread
-            .spawn(move || crate::pump::run(parts, tell))
-            .map_err(FlowError::Thread)?;
-        Ok(Started {
-            line,
-            ended,
-            view,
-            seating,
-        })
-    }
-
-    fn start_storer(
-        &self,
-        tasks: &mut JoinSet<&'static str>,
-        shared: &Shared,
-        line: PumpLine,
-    ) -> mpsc::Sender<StoreErrand> {
-        let (tell, errands) = mpsc::channel(1);
-        let storing = storer::store(shared.ends.clone(), self.target.clone(), line, errands);
-        tasks.spawn(named("storer", storing));
-        tell
-    }
-
-    fn start_trials(
-        &self,
-        shared: &Shared,
-        pump: &Arc<str>,
-        line: PumpLine,
-    ) -> Result<mpsc::Sender<TrialErrand>, FlowError> {
-        let (tell, errands) = mpsc::channel(1);
-        let trials = Trials {
-            ends: shared.ends.clone(),
-            pump: Arc::clone(pump),
-            build: self.trial_engine(pump),
-            errands,
-            line,
-        };
-        // It ends with its pump.
-        let runtime = tokio::runtime::Handle::current();
-        let thread = std::thread::Builder::new().name("trials".to_owned());
-        thread
-            .spawn(move || runtime.block_on(trials.run()))
-            .map_err(FlowError::Thread)?;
-        Ok(tell)
-    }
-
-    fn desk(&self, shared: &Shared) -> LaneDesk {
-        let (metrics, board) = (self.metrics.clone(), Arc::clone(&self.board));
-        LaneDesk::new(shared.ends.clone(), metrics, board, Arc::clone(&shared.look))
-    }
-
-    fn clerk(
-        &self,
-        shared: &Shared,
-        instance: &Arc<str>,
-        line: PumpLine,
-        errands: mpsc::Receiver<crate::pump::OpenErrand>,
-        seating: watch::Receiver<Option<Seating>>,
-    ) -> Clerk {
-        Clerk {
-            ends: shared.ends.clone(),
-            source: self.source.clone(),
-            target: self.target.clone(),
-            group: Arc::clone(&shared.group),
-            instance: Arc::clone(instance),
-            first_start: match self.flow.start {
-                Start::Earliest => FirstStart::Earliest,
-                Start::Latest => FirstStart::Latest,
-                Start::Timestamp(ms) => FirstStart::Timestamp(ms),
-            },
-            on_data_loss: match self.flow.on_data_loss {
-                config::OnDataLoss::Continue => OnDataLoss::Continue,
-                config::OnDataLoss::Halt => OnDataLoss::Halt,
-            },
-            positions_on_source: self.flow.positions_on_source,
-            transaction_timeout: match self.flow.delivery {
-                Delivery::ExactlyOnce => Some(TRANSACTION_TIMEOUT),
-                Delivery::AtLeastOnce => None,
-            },
-            first_look: shared.first_look.clone(),
-            look: Arc::clone(&shared.look),
-            seating,
-            line,
-            errands,
-            board: Arc::clone(&self.board),
-            metrics: self.metrics.clone(),
-            released: BTreeSet::new(),
-            searched: None,
-            was_here: OnceCell::new(),
+/// Pumps whose lines are gone end by themselves; two of one name would fence each other.
+async fn give_up(pumps: Vec<Started>) {
+    let views: Vec<_> = pumps.into_iter().map(|pump| pump.view).collect();
+    let ended = async {
+        for mut view in views {
+            while view.changed().await.is_ok() {}
         }
-    }
-
-    fn flow_settings(&self) -> FlowSettings {
-        FlowSettings {
-            delivery: match self.flow.delivery {
-                Delivery::ExactlyOnce => kuroshio_core::flow::Delivery::ExactlyOnce,
-                Delivery::AtLeastOnce => kuroshio_core::flow::Delivery::AtLeastOnce,
-            },
-            commit_interval: self.flow.commit_interval,
-            commit_bytes: self.pump_memory() / 2,
-            hold_limit: TRANSACTION_TIMEOUT / 2,
-        }
-    }
-
-    /// Builds a pump's engine, as often as it is asked.
-    fn engine(&self, instance: &Arc<str>, wake: WakeSlot) -> impl FnMut() -> Built + Send + use<> {
-        let delivery = match self.flow.delivery {
-            Delivery::ExactlyOnce => exactly_once(Arc::clone(instance)),
-            Delivery::AtLeastOnce => kuroshio_librdkafka::Delivery::AtLeastOnce,
-        };
-        self.build(delivery, self.pump_memory(), wake)
-    }
-
-    /// Builds the engine that tries what a pump's was refused; in `at_least_once`, too, nothing of it is to count.
-    fn trial_engine(&self, pump: &Arc<str>) -> impl FnMut() -> Built + Send + use<> {
-        let delivery = exactly_once(format!("{pump}.trial").into());
-        self.build(delivery, kuroshio_librdkafka::MEMORY_MIN, WakeSlot::default())
-    }
-
-    /// Builds engines, with the credentials of the moment.
-    fn build(
-        &self,
-        delivery: kuroshio_librdkafka::Delivery,
-        memory_bytes: u64,
-        wake: WakeSlot,
-    ) -> impl FnMut() -> Built + Send + use<> {
-        let (flow, mut clients) = (Arc::clone(&self.flow.name), self.clients.clone());
-        let rack = self.rack.as_ref().map(ToString::to_string);
-        move || {
-            let [source, target] = clients
-                .each_mut()
-                .map(|client| client.borrow_and_update().clone());
-            let seen = clients.clone();
-            // They are gone with the process only.
-            let changed = move || seen.iter().any(|client| client.has_changed().unwrap_or(false));
-            let engine = Librdkafka::new(Settings {
-                flow: Arc::clone(&flow),
-                source,
-                target,
-                delivery: delivery.clone(),
-                memory_bytes,
-                rack: rack.clone(),
-                outdated: Outdated::new(changed),
-            })?;
-            let waker = engine.waker();
-            wake.put(move || waker.wake());
-            Ok(engine)
-        }
-    }
-
-    fn pump_count(&self) -> u16 {
-        match self.flow.pumps {
-            // One pump keeps librdkafka's own threads busy on two cores; more are measured before they are chosen.
-            Pumps::Auto => 1,
-            Pumps::Count(count) => count,
-        }
-    }
-
-    fn pump_memory(&self) -> u64 {
-        (self.memory / u64::from(self.pump_count())).max(kuroshio_librdkafka::MEMORY_MIN)
+    };
+    if tokio::time::timeout(GIVING_UP, ended).await.is_err() {
+        tracing::warn!("a pump has not ended; its successor fences it");
     }
 }
 
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
     task.await;
     name
-}
-
-type Built = Result<Librdkafka, kuroshio_core::engine::EngineError>;
-
-fn exactly_once(transactional_id: Arc<str>) -> kuroshio_librdkafka::Delivery {
-    kuroshio_librdkafka::Delivery::ExactlyOnce {
-        transactional_id,
-        transaction_timeout: TRANSACTION_TIMEOUT,
-    }
-}
-
-async fn forward_catalog(mut catalog: watch::Receiver<Arc<[Pairing]>>, line: PumpLine) {
-    // Ends with discovery or with the pump, which both end the flow.
-    while catalog.changed().await.is_ok() {
-        let pairings = Arc::clone(&catalog.borrow_and_update());
-        if line.tell(News::Catalog(pairings)).await.is_err() {
-            return;
-        }
-    }
 }

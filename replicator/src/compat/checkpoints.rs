@@ -21,10 +21,8 @@ const BATCH: usize = 100;
 
 /// Writes the checkpoints of one flow, for the partitions that this process owns.
 pub struct Checkpoints {
-    /// The flow.
-    pub flow: config::Flow,
-    /// All flows of the configuration: records of a topic may come over several.
-    pub flows: Arc<[config::Flow]>,
+    /// The flow; records of a topic may come over several.
+    pub flow: config::Current,
     /// The source.
     pub source: Cluster,
     /// The target.
@@ -38,12 +36,12 @@ type Written = HashMap<(Arc<str>, TopicPartition), Anchor>;
 
 impl Checkpoints {
     /// Writes for ever.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let name = checkpoints_topic(&self.flow.source, &self.flow.mm2.separator);
         let topic = OwnTopic::new(&self.target, name.into(), self.flow.replication_factor, COMPACTED);
         let mut written = Written::new();
         loop {
-            tokio::time::sleep(self.flow.groups.interval).await;
+            self.flow.sleep(self.flow.groups.interval).await;
             if let Err(why) = self.round(&topic, &mut written).await {
                 self.board
                     .error(format!("checkpoints for MirrorMaker 2's classes: {why}"));
@@ -111,7 +109,7 @@ impl Checkpoints {
     ) -> Result<(), String> {
         let between = Between {
             flow: &self.flow,
-            flows: &self.flows,
+            flows: self.flow.all(),
             source: &self.source,
             target: &self.target,
         };

@@ -1,6 +1,7 @@
 //! From the tree of values to the configuration: what fits the schema may still contradict itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use kuroshio_core::secret::Secret;
@@ -16,7 +17,7 @@ use super::settings::RawSettings;
 use super::values::{Alias, Pattern};
 use super::words::{Forward, Naming};
 use super::{
-    Acls, Cluster, Config, Flow, Groups, HttpTls, Log, Mm2Compat, TopicConfigs, cross, later, paths, schema,
+    Acls, Cluster, Config, Flow, Groups, HttpTls, Log, Mm2Compat, TopicConfigs, cross, paths, schema,
     security, walk,
 };
 
@@ -25,7 +26,6 @@ pub(crate) fn compile(root: Value, mistakes: &mut Mistakes) -> Option<Config> {
     let schema = schema();
     let aliases: BTreeSet<String> = keys_of(&root, "clusters").map(Into::into).collect();
     let root = walk::walk(root, schema, "", schema, mistakes)?;
-    later::refuse(&root, mistakes);
     let defaults = root
         .get("defaults")
         .and_then(Value::as_object)
@@ -353,6 +353,7 @@ fn flow(ends: RawEnds, raw: RawSettings, router: Router) -> Flow {
             interval: raw.groups.interval.0,
         },
         compression: raw.compression,
+        throttle: NonZeroU64::new(raw.throttle.bytes_per_second.0),
         pumps: raw.pumps,
         memory: Some(raw.memory.0),
         heartbeats: raw.heartbeats.enabled.then_some(raw.heartbeats.interval.0),

@@ -3,9 +3,10 @@
 
 mod compile;
 mod cross;
+mod current;
+mod difference;
 mod endpoint;
 mod file;
-mod later;
 mod layers;
 mod mistakes;
 mod names;
@@ -20,6 +21,7 @@ mod yaml;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -27,6 +29,8 @@ use std::time::Duration;
 use kuroshio_core::routes::Router;
 use kuroshio_core::secret::Secret;
 
+pub use current::Current;
+pub use difference::Difference;
 pub use endpoint::Endpoint;
 pub use file::File;
 pub use layers::Environment;
@@ -179,6 +183,8 @@ pub struct Flow {
     pub groups: Groups,
     /// Compression on the target.
     pub compression: Compression,
+    /// Bytes of records per second; `None`: as fast as it goes.
+    pub throttle: Option<NonZeroU64>,
     /// Threads of this process for this flow.
     pub pumps: Pumps,
     /// This flow's part of [`Config::memory`], where it has one of its own.

@@ -22,7 +22,7 @@ impl GroupSync {
     ) -> Result<BTreeMap<Arc<str>, Vec<(Due, GroupOffset)>>, kuroshio_client::Error> {
         let between = Between {
             flow: &self.flow,
-            flows: &self.flows,
+            flows: self.flow.all(),
             source: &self.source,
             target: &self.target,
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use kuroshio_core::control::Scope;
+use kuroshio_core::control::{Command, Scope};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -42,33 +42,82 @@ impl About {
 /// Why a command was not taken.
 pub(super) type Refused = (StatusCode, String);
 
-/// Has what is quarantined of a flow tried at once.
+fn refused<T>(status: StatusCode, why: &str) -> Result<T, Refused> {
+    Err((status, format!("{why}\n")))
+}
+
+fn off() -> Refused {
+    let why = "commands over HTTP are off; set http.admin: true in the configuration\n";
+    (StatusCode::FORBIDDEN, why.to_owned())
+}
+
+/// Browsers say where a request comes from; whoever is to use this is none.
+fn from_no_page(headers: &HeaderMap) -> Result<(), Refused> {
+    if headers.contains_key(header::ORIGIN) {
+        let why = "commands are not taken from web pages";
+        return refused(StatusCode::FORBIDDEN, why);
+    }
+    Ok(())
+}
+
+/// Has the configuration file read now.
+pub(super) async fn reload(State(shown): State<Shown>, headers: HeaderMap) -> Result<String, Refused> {
+    from_no_page(&headers)?;
+    let line = shown.reload.as_ref().ok_or_else(off)?;
+    let (answer, answered) = oneshot::channel();
+    if line.try_send(answer).is_err() {
+        let why = "the file is being read already; try again";
+        return refused(StatusCode::SERVICE_UNAVAILABLE, why);
+    }
+    match tokio::time::timeout(COMMAND, answered).await {
+        Ok(Ok(Ok(done))) => Ok(format!("{done}\n")),
+        Ok(Ok(Err(why))) => refused(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        _ => refused(StatusCode::GATEWAY_TIMEOUT, "no answer"),
+    }
+}
+
+/// Has partitions of a flow stand still.
+pub(super) async fn pause(
+    shown: State<Shown>,
+    flow: Path<String>,
+    about: Query<About>,
+    headers: HeaderMap,
+) -> Result<String, Refused> {
+    told(Command::Pause, shown, flow, about, headers).await
+}
+
+/// Has what stands still of a flow go on, and what is quarantined tried at once.
 pub(super) async fn resume(
+    shown: State<Shown>,
+    flow: Path<String>,
+    about: Query<About>,
+    headers: HeaderMap,
+) -> Result<String, Refused> {
+    told(Command::Resume, shown, flow, about, headers).await
+}
+
+async fn told(
+    command: Command,
     State(shown): State<Shown>,
     Path(flow): Path<String>,
     Query(about): Query<About>,
     headers: HeaderMap,
 ) -> Result<String, Refused> {
-    let told = |status, why: String| Err((status, format!("{why}\n")));
-    // Browsers say where a request comes from; whoever is to use this is none.
-    if headers.contains_key(header::ORIGIN) {
-        return told(
-            StatusCode::FORBIDDEN,
-            "commands are not taken from web pages".to_owned(),
-        );
-    }
-    let Some(commands) = &shown.commands else {
-        let why = "commands over HTTP are off; set http.admin: true in the configuration";
-        return told(StatusCode::FORBIDDEN, why.to_owned());
-    };
+    from_no_page(&headers)?;
+    let commands = shown.commands.as_ref().ok_or_else(off)?;
     let Some(line) = commands.get(&*flow) else {
-        return told(StatusCode::NOT_FOUND, format!("no flow {flow} runs here"));
+        return refused(StatusCode::NOT_FOUND, &format!("no flow {flow} runs here"));
     };
     let scope = about.scope()?;
     let (answer, answered) = oneshot::channel();
-    if line.try_send(Asked { scope, answer }).is_err() {
+    let asked = Asked {
+        command,
+        scope,
+        answer,
+    };
+    if line.try_send(asked).is_err() {
         let why = format!("flow {flow} takes no command now; try again");
-        return told(StatusCode::SERVICE_UNAVAILABLE, why);
+        return refused(StatusCode::SERVICE_UNAVAILABLE, &why);
     }
     match tokio::time::timeout(COMMAND, answered).await {
         Ok(Ok(Ok(Taken { here, noted }))) => {
@@ -77,15 +126,20 @@ pub(super) async fn resume(
             } else {
                 "no other pod is told, because no topic of the flow is left on its target to note it with"
             };
-            Ok(format!(
-                "flow {flow}: {here} quarantined partitions of this pod are tried at once; {others}\n"
-            ))
+            Ok(match command {
+                Command::Pause => {
+                    format!("flow {flow}: {here} partitions of this pod are paused; {others}\n")
+                }
+                Command::Resume => format!(
+                    "flow {flow}: {here} paused or quarantined partitions of this pod go on or are tried at once; {others}\n"
+                ),
+            })
         }
-        Ok(Ok(Err(why))) => told(StatusCode::SERVICE_UNAVAILABLE, why),
-        Ok(Err(_)) => told(StatusCode::SERVICE_UNAVAILABLE, format!("flow {flow} has ended")),
-        Err(_) => told(
+        Ok(Ok(Err(why))) => refused(StatusCode::SERVICE_UNAVAILABLE, &why),
+        Ok(Err(_)) => refused(StatusCode::SERVICE_UNAVAILABLE, &format!("flow {flow} has ended")),
+        Err(_) => refused(
             StatusCode::GATEWAY_TIMEOUT,
-            format!("flow {flow} has not answered"),
+            &format!("flow {flow} has not answered"),
         ),
     }
 }

@@ -5,6 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use kuroshio_core::control::Command;
+
 use super::*;
 use crate::control::Taken;
 
@@ -16,6 +18,7 @@ fn shown(health: Arc<Health>, status: Status) -> Shown {
         status: Arc::new(move || status.clone()),
         clusters: Arc::new(move || clusters.clone()),
         commands: None,
+        reload: None,
         token: shows(None).1,
     }
 }
@@ -140,13 +143,19 @@ async fn status_and_health_are_told_as_they_are() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "it is one table")]
 async fn commands_are_taken_where_they_are_allowed_and_from_no_web_page() {
     let (line, mut asked) = mpsc::channel(1);
     let taken = tokio::spawn(async move {
         let mut taken = Vec::new();
-        while let Some(Asked { scope, answer }) = asked.recv().await {
+        while let Some(Asked {
+            command,
+            scope,
+            answer,
+        }) = asked.recv().await
+        {
             let bad = scope.partition == Some(9);
-            taken.push(scope);
+            taken.push((command, scope));
             answer
                 .send(if bad { Err("no".to_owned()) } else { Ok(TAKEN) })
                 .unwrap();
@@ -163,13 +172,20 @@ async fn commands_are_taken_where_they_are_allowed_and_from_no_web_page() {
     let (open, stop, server) = serve_with(Some(Arc::new([("tw-jp".into(), line)].into()))).await;
     let (closed, stop_too, server_too) = serve_with(None).await;
     for (address, path, headers, code, says) in [
-        (open, "tw-jp/resume", "", 200, "3 quarantined"),
+        (open, "tw-jp/resume", "", 200, "3 paused or quarantined"),
+        (
+            open,
+            "tw-jp/pause?topic=orders",
+            "",
+            200,
+            "3 partitions of this pod are paused",
+        ),
         (
             open,
             "tw-jp/resume?topic=orders&partition=2",
             "",
             200,
-            "3 quarantined",
+            "3 paused or quarantined",
         ),
         (open, "tw-jp/resume?topic=orders&partition=9", "", 503, "no"),
         (open, "tw-jp/resume?topic=a%3Bb", "", 400, "topic"),
@@ -181,6 +197,8 @@ async fn commands_are_taken_where_they_are_allowed_and_from_no_web_page() {
         (open, "jp-tw/resume", "", 404, "jp-tw"),
         (open, "tw-jp/explode", "", 404, ""),
         (closed, "tw-jp/resume", "", 403, "http.admin"),
+        (closed, "tw-jp/pause", "", 403, "http.admin"),
+        (open, "tw-jp/pause", "Origin: http://x\r\n", 403, "web pages"),
     ] {
         let answer = ask(address, &format!("POST /flows/{path}"), headers).await;
         let start = format!("HTTP/1.1 {code} ");
@@ -199,10 +217,18 @@ async fn commands_are_taken_where_they_are_allowed_and_from_no_web_page() {
         .await
         .unwrap()
         .into_iter()
-        .map(|s| (s.topic, s.partition))
+        .map(|(command, s)| (command, s.topic, s.partition))
         .collect();
     let orders = || Some("orders".into());
-    assert_eq!(scopes, [(None, None), (orders(), Some(2)), (orders(), Some(9))]);
+    assert_eq!(
+        scopes,
+        [
+            (Command::Resume, None, None),
+            (Command::Pause, orders(), None),
+            (Command::Resume, orders(), Some(2)),
+            (Command::Resume, orders(), Some(9))
+        ]
+    );
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ impl Metrics {
             latency: self.latency.with_label_values(&[flow]),
             up: self.flow_up.with([flow]),
             rebalances: self.rebalances.with([flow]),
+            restarts: self.restarts.with([flow]),
             outcomes: ["committed", "aborted", "unknown"]
                 .map(|outcome| self.transactions.with([flow, outcome])),
             metrics: Arc::clone(self),
@@ -44,6 +45,7 @@ pub struct FlowMetrics {
     latency: Histogram,
     up: Gauge,
     rebalances: Counter,
+    restarts: Counter,
     outcomes: [Counter; 3],
 }
 
@@ -77,6 +79,23 @@ impl FlowMetrics {
     #[must_use]
     pub fn quarantined(&self, reason: &str) -> Gauge {
         self.metrics.quarantined.with([&self.flow, reason])
+    }
+
+    /// A handle for the number of partitions that somebody paused.
+    #[must_use]
+    pub fn paused(&self) -> Gauge {
+        self.metrics.paused.with([&self.flow])
+    }
+
+    /// A handle for what a pump may forward, in bytes per second.
+    #[must_use]
+    pub fn throttle(&self, pump: &str) -> Gauge {
+        self.metrics.throttle.with([&self.flow, pump])
+    }
+
+    /// The flow had ended unasked, and starts again.
+    pub fn restarted(&self) {
+        self.restarts.add(1);
     }
 
     /// A handle for the number of the source's topics that residency keeps from the target.

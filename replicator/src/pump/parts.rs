@@ -1,13 +1,14 @@
 //! What a pump is made of, what it is told and what it asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Instant;
 
 use kuroshio_core::control::Scope;
 use kuroshio_core::engine::EngineError;
 use kuroshio_core::flow::{Assigned, FlowSettings, Pairing, Quarantine};
-use kuroshio_core::slots::Claims;
+use kuroshio_core::slots::{Claims, Slot};
 use kuroshio_core::types::{Lane, Membership, Position, TargetOffset};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -91,12 +92,17 @@ pub enum PumpError {
     },
 }
 
+/// Bytes per second that a pump with these slots may forward; `None`: there is no limit.
+pub type Limit = Box<dyn FnMut(&BTreeSet<Slot>) -> Option<NonZeroU64> + Send>;
+
 /// What a pump is made of.
 pub struct PumpParts<F> {
     /// `kuroshio.<flow>.<instance>.<pump>`.
     pub name: Arc<str>,
     /// The flow's rules.
     pub settings: FlowSettings,
+    /// Asked again and again.
+    pub limit: Limit,
     /// Builds an engine, which is not open yet.
     pub build: F,
     /// What the slow tasks say.

@@ -187,6 +187,7 @@ fn bench() -> Bench {
             commit_bytes: 1 << 20,
             hold_limit: Duration::from_secs(5),
         },
+        limit: Box::new(|_| None),
         build: move || {
             built.outdated.store(false, Ordering::SeqCst);
             built.built.fetch_add(1, Ordering::SeqCst);
@@ -302,6 +303,7 @@ impl Bench {
             target_topic: "orders".into(),
             target_id: Some([8; 16]),
             form: BatchForm::of(Codec::None),
+            paused: false,
         };
         self.tell(News::Catalog((0..partitions).map(pairing).collect()));
     }

@@ -4,22 +4,17 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kuroshio_core::secret::Secret;
 use tokio::sync::watch;
 
-use crate::config::{Cluster, Config, File};
-
-/// Between two looks at the files. The kubelet itself takes up to a minute to exchange a mounted secret.
-const LOOK: Duration = Duration::from_secs(5);
+use crate::config::{Cluster, Config};
 
 /// Tells the engines that this cluster is secured otherwise.
 pub type Exchange = Box<dyn Fn(&Arc<str>, &Cluster) + Send + Sync>;
 
-/// Looks at the secrets, and makes the clients of a cluster anew when its have changed. Of the rest of the configuration nothing is taken.
+/// Makes the clients of a cluster anew when its secrets have changed.
 pub struct Rotation {
-    file: File,
     /// As the file last had them.
     wanted: BTreeMap<Arc<str>, Cluster>,
     clusters: BTreeMap<Arc<str>, Secured>,
@@ -27,8 +22,6 @@ pub struct Rotation {
     exchange: Exchange,
     /// What callers of the HTTP server must show. Whether they must is settled at the start.
     token: watch::Sender<Option<Secret>>,
-    /// What stood against the last change.
-    told: Option<String>,
 }
 
 struct Secured {
@@ -75,10 +68,9 @@ fn fingerprint<'a>(files: impl Iterator<Item = &'a PathBuf>) -> Option<u64> {
 }
 
 impl Rotation {
-    /// Of these clusters, as the configuration has them now, by what the file will say.
+    /// Of these clusters, as the configuration has them now.
     #[must_use]
     pub fn new(
-        file: File,
         config: &Config,
         clusters: BTreeMap<Arc<str>, kuroshio_wire::Cluster>,
         exchange: Exchange,
@@ -89,42 +81,24 @@ impl Rotation {
             Some((alias, Secured { known, control }))
         };
         Self {
-            file,
             wanted: config.clusters.clone(),
             clusters: clusters.into_iter().filter_map(secured).collect(),
             exchange,
             token,
-            told: None,
         }
     }
 
-    /// Looks for ever.
-    pub async fn run(mut self) {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let problem = tokio::task::block_in_place(|| self.look());
-            if problem != self.told {
-                if let Some(why) = &problem {
-                    tracing::warn!(
-                        error = why,
-                        "secrets as they are now cannot be used: the last ones are kept"
-                    );
-                }
-                self.told = problem;
-            }
-        }
+    /// What the file says now.
+    pub fn take(&mut self, config: &Config) {
+        self.wanted.clone_from(&config.clusters);
+        self.exchange_token(config.http_token.as_ref());
     }
 
-    /// Takes over what has changed; `Some`: why something could not be.
-    fn look(&mut self) -> Option<String> {
-        match self.file.changed() {
-            Ok(None) => {}
-            Ok(Some(config)) => {
-                self.wanted = config.clusters;
-                self.exchange_token(config.http_token);
-            }
-            Err(mistakes) => return Some(mistakes.to_string()),
-        }
+    /// Takes over what has changed, also in the files that it names.
+    ///
+    /// # Errors
+    /// Why something cannot be used: what was there before is.
+    pub fn look(&mut self) -> Result<(), String> {
         let mut problem = None;
         for (alias, secured) in &mut self.clusters {
             let now = self.wanted.get(alias).map(Known::of);
@@ -142,14 +116,14 @@ impl Rotation {
             (self.exchange)(alias, &now.cluster);
             secured.known = now;
         }
-        problem
+        problem.map_or(Ok(()), Err)
     }
 
-    fn exchange_token(&self, new: Option<Secret>) {
+    fn exchange_token(&self, new: Option<&Secret>) {
         let changed = self.token.send_if_modified(|token| {
-            let changes = token.is_some() && new.is_some() && *token != new;
+            let changes = token.is_some() && new.is_some() && token.as_ref() != new;
             if changes {
-                *token = new;
+                *token = new.cloned();
             }
             changes
         });
@@ -194,15 +168,17 @@ mod tests {
             write(begun);
             let config = load(&path, &Environment::new()).unwrap();
             let (token, seen) = watch::channel(config.http_token.clone());
-            let file = File::new(path.clone(), Environment::new());
             let nothing: Exchange = Box::new(|_, _| {});
-            let mut rotation = Rotation::new(file, &config, BTreeMap::new(), nothing, token);
+            let mut rotation = Rotation::new(&config, BTreeMap::new(), nothing, token);
             for (http, written, wanted) in steps {
                 std::fs::write(&secret, written).unwrap();
                 write(http);
-                let told = rotation.look();
+                let loaded = load(&path, &Environment::new());
                 let bad = http == from_file && written.is_empty();
-                assert_eq!(told.is_some(), bad, "{told:?}");
+                assert_eq!(loaded.is_err(), bad, "{loaded:?}");
+                if let Ok(config) = loaded {
+                    rotation.take(&config);
+                }
                 assert_eq!(
                     seen.borrow().as_ref().map(Secret::reveal),
                     wanted,

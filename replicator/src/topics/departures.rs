@@ -119,7 +119,7 @@ impl Discovery {
             wanted: self.flow.on_topic_delete == OnTopicDelete::Delete,
             reserved: is_reserved(source) || is_reserved(target),
             selected: self.flow.router.route(source).is_ok_and(|name| name == *target),
-            rules: self.flow.rules(&self.flows, source, target),
+            rules: self.flow.rules(self.flow.all(), source, target),
             copied: self.copied(topic).await?,
             seen,
         });

@@ -263,7 +263,7 @@ fn a_token_is_something_that_can_be_sent_and_is_never_shown() {
 }
 
 #[test]
-fn what_comes_later_is_refused_where_it_is_asked_for() {
+fn credentials_are_asked_for_as_their_mechanism_wants_them() {
     let cluster = |key: &str| SMALLEST.replace("jp.example:9092' }", &format!("jp.example:9092', {key} }}"));
     for (text, says) in [
         (
@@ -296,18 +296,6 @@ fn what_comes_later_is_refused_where_it_is_asked_for() {
             cluster("tls: {}, sasl: { mechanism: aws-msk-iam }"),
             "clusters.jp.sasl: the mechanism aws-msk-iam needs aws_region; add it",
         ),
-        (
-            with("defaults: { throttle: { bytes_per_second: 1MiB } }"),
-            "defaults.throttle.bytes_per_second: throttling is not available in this version; remove the key or set it to 0",
-        ),
-        (
-            SMALLEST.replace(
-                "target: tw }",
-                "target: tw, throttle: { bytes_per_second: 1MiB } }",
-            ),
-            "flows[1].throttle.bytes_per_second: throttling is not available in this version; remove the key or set it to 0",
-        ),
-        // Checked even so.
         (
             with("defaults: { groups: { include: ['('] } }"),
             "defaults.groups.include[0]: `(` is not a regular expression",

@@ -24,6 +24,9 @@ impl Flow {
                 .catalog
                 .get(&state.pairing.source)
                 .map(|(pairing, _)| pairing);
+            if let Some(entry) = entry {
+                state.pause(entry.paused);
+            }
             if entry == Some(&state.pairing) || state.phase == Phase::Leaving {
                 continue;
             }
@@ -37,7 +40,13 @@ impl Flow {
     /// Somebody wants partitions to go on that are quarantined, whatever was lost: they are tried at once.
     pub fn resume(&mut self, now: Time, wanted: impl Fn(&TopicPartition) -> bool) {
         let standing = |state: &&mut LaneState| {
-            !matches!(state.phase, Phase::Running | Phase::Leaving) && wanted(&state.pairing.source)
+            let stands = match state.phase {
+                Phase::Quarantined { .. } => true,
+                // Of what is only paused nobody has said that it may lose something.
+                Phase::New | Phase::Opening => !state.pairing.paused,
+                Phase::Running | Phase::Paused | Phase::Leaving => false,
+            };
+            stands && wanted(&state.pairing.source)
         };
         for state in self.lanes.values_mut().filter(standing) {
             self.resumed.insert(state.pairing.source.clone());
@@ -107,10 +116,12 @@ impl Flow {
             && state.phase == Phase::Opening
         {
             state.start_at(start);
-            let attach = (lane, state.pairing.clone(), start.clone());
-            match self.orders.back_mut() {
-                Some(Order::Attach(lanes)) => lanes.push(attach),
-                _ => self.orders.push_back(Order::Attach(vec![attach])),
+            if state.is_attached() {
+                let attach = (lane, state.pairing.clone(), start.clone());
+                match self.orders.back_mut() {
+                    Some(Order::Attach(lanes)) => lanes.push(attach),
+                    _ => self.orders.push_back(Order::Attach(vec![attach])),
+                }
             }
         }
         self.restless = true;

@@ -20,6 +20,8 @@ pub enum Phase {
     Opening,
     /// It is read and forwarded.
     Running,
+    /// As `Running`, but somebody wants it to stand still.
+    Paused,
     /// No longer ours, or bound anew; detached, with records still in flight or a position that is not stored yet (at_least_once only).
     Leaving,
     /// Out of the flow until `retry_at`.
@@ -151,9 +153,25 @@ impl LaneState {
         self.copies = start.copies;
         self.cut = None;
         self.committed = Some(start.clone());
-        self.phase = Phase::Running;
-        self.exit = None;
+        self.phase = if self.pairing.paused {
+            Phase::Paused
+        } else {
+            Phase::Running
+        };
         self.refused = None;
+    }
+
+    /// It is to stand still, or to go on.
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.pairing.paused = paused;
+        if self.phase == Phase::Paused && !paused {
+            self.phase = Phase::New;
+        }
+    }
+
+    /// The engine has it, and is to have it no longer.
+    pub(super) fn is_to_pause(&self) -> bool {
+        self.pairing.paused && self.is_attached()
     }
 
     /// Records lie there now. Logs only grow: if others lay behind it, they are gone.

@@ -12,7 +12,7 @@ impl Flow {
             .lanes
             .iter()
             .filter(|(lane, state)| {
-                (state.exit.is_some() || !self.owned.contains(&state.slot))
+                (state.exit.is_some() || state.is_to_pause() || !self.owned.contains(&state.slot))
                     && state.phase != Phase::Leaving
                     && !self.holds(**lane)
             })
@@ -39,7 +39,9 @@ impl Flow {
                 Some(Exit::Dropped)
             };
             match exit {
-                Some(Exit::Reopen | Exit::Cut) => {
+                None if stays_on => state.phase = Phase::Leaving,
+                // It is to stand still.
+                Some(Exit::Reopen | Exit::Cut) | None => {
                     state.phase = Phase::New;
                     self.renumber(lane);
                 }
@@ -52,8 +54,8 @@ impl Flow {
                     state.quarantine(now, why);
                     self.renumber(lane);
                 }
-                Some(Exit::Dropped) | None if stays_on => state.phase = Phase::Leaving,
-                Some(Exit::Dropped) | None => self.forget(lane),
+                Some(Exit::Dropped) if stays_on => state.phase = Phase::Leaving,
+                Some(Exit::Dropped) => self.forget(lane),
             }
         }
         // An attach that was not carried out yet must not outlive its detach.

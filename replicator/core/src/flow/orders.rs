@@ -44,6 +44,8 @@ pub struct Pairing {
     pub target_id: Option<[u8; 16]>,
     /// How its batches are written on the target.
     pub form: BatchForm,
+    /// Somebody wants it not to be copied for now: its position is known, and nothing of it is read.
+    pub paused: bool,
 }
 
 impl Pairing {

@@ -30,6 +30,8 @@ pub enum Step {
     Target(u8),
     /// Somebody wants these partitions to go on.
     Resume(u8),
+    /// Somebody wants these to stand still, and the others not to.
+    Pause(u8),
     Opened(u8),
     OpenFailed(u8),
     OpenStale(u8),
@@ -62,6 +64,7 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<u8>().prop_map(Step::Catalog),
         1 => any::<u8>().prop_map(Step::Target),
         1 => any::<u8>().prop_map(Step::Resume),
+        1 => any::<u8>().prop_map(Step::Pause),
         8 => any::<u8>().prop_map(Step::Opened),
         1 => any::<u8>().prop_map(Step::OpenFailed),
         1 => any::<u8>().prop_map(Step::OpenStale),
@@ -109,6 +112,7 @@ pub struct Model {
     /// Slots were taken from it, or others wait for it: it must join again.
     pub owes_join: bool,
     pub selected: BTreeSet<i32>,
+    pub paused: BTreeSet<i32>,
     /// Id of the target topic; `None`: it is gone.
     pub target: Option<[u8; 16]>,
     pub opening: BTreeMap<Lane, Pairing>,
@@ -148,6 +152,7 @@ pub fn pairing(partition: i32) -> Pairing {
         target_topic: "orders".into(),
         target_id: TARGET,
         form: BatchForm::of(Codec::None),
+        paused: false,
     }
 }
 
@@ -180,6 +185,7 @@ impl Model {
             given_up: BTreeSet::new(),
             owes_join: false,
             selected: (0..PARTITIONS).collect(),
+            paused: BTreeSet::new(),
             target: TARGET,
             opening: BTreeMap::new(),
             trying: None,
@@ -266,6 +272,12 @@ impl Model {
                     self.refused.clear();
                     self.cut.clear();
                 }
+                self.catalog();
+            }
+            Step::Pause(bits) => {
+                self.paused = (0..PARTITIONS)
+                    .filter(|partition| bits >> partition & 1 == 1)
+                    .collect();
                 self.catalog();
             }
             Step::Resume(bits) => self.flow.resume(now, |source| bits >> source.partition & 1 == 1),
@@ -413,6 +425,7 @@ impl Model {
     fn catalog(&mut self) {
         let paired = |partition: &i32| Pairing {
             target_id: self.target,
+            paused: self.paused.contains(partition),
             ..pairing(*partition)
         };
         self.flow.catalog(self.time(), self.selected.iter().map(paired));

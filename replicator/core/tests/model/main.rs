@@ -13,7 +13,7 @@ mod orders;
 use std::collections::BTreeSet;
 
 use kuroshio_core::engine::{BatchForm, Codec, Fact, PlacedRun, ReadRun};
-use kuroshio_core::flow::{Assigned, Delivery, Pairing};
+use kuroshio_core::flow::{Assigned, Delivery, Pairing, Phase};
 use kuroshio_core::slots::{self, SLOT_COUNT};
 use kuroshio_core::types::{Lane, Membership, SourceOffset, TargetOffset};
 use proptest::prelude::*;
@@ -205,6 +205,58 @@ fn a_log_that_was_cut_is_looked_at_before_anything_more_is_committed() {
             assert_eq!(model.attached.len(), 1);
             model.drain();
         }
+    }
+}
+
+/// What somebody pauses is finished and left, known to the group, and goes on where it was; told to go on it may lose nothing more than before.
+#[test]
+fn what_is_paused_stands_still_until_it_is_to_go_on() {
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
+        let mut model = Model::new(delivery);
+        model.carry_out();
+        let go = |model: &mut Model, steps: &[Step]| steps.iter().for_each(|step| model.step(*step));
+        go(
+            &mut model,
+            &[Step::Assigned(1), Step::Opened(0), Step::Read(0, 255)],
+        );
+        let (source, next) = {
+            let (_, io) = model.attached.iter().next().expect("it is open");
+            (io.pairing.source.clone(), io.next)
+        };
+        go(&mut model, &[Step::Pause(1)]);
+        while model.attached.values().any(|io| !io.in_flight.is_empty()) || !model.ghosts.is_empty() {
+            model.place(0);
+        }
+        go(
+            &mut model,
+            &[
+                Step::Pass(1_000),
+                Step::CaughtUp,
+                Step::Stored(true),
+                Step::Opened(0),
+            ],
+        );
+        let phases = |model: &Model| -> Vec<Phase> {
+            model.flow.lanes().map(|(_, lane)| lane.phase.clone()).collect()
+        };
+        assert_eq!((phases(&model), model.attached.len()), (vec![Phase::Paused], 0));
+        assert_eq!(model.committed[&source], next, "what was read counts");
+        // A seat of another generation changes nothing, nor does a new process.
+        go(
+            &mut model,
+            &[
+                Step::SeatLost,
+                Step::Assigned(1),
+                Step::Opened(0),
+                Step::Resume(1),
+            ],
+        );
+        assert_eq!((phases(&model), model.resumed.len()), (vec![Phase::Paused], 0));
+        go(&mut model, &[Step::Pause(0)]);
+        assert!(model.resumed.is_empty(), "only paused");
+        go(&mut model, &[Step::Opened(0)]);
+        assert_eq!(model.attached.values().next().map(|io| io.next), Some(next));
+        model.drain();
     }
 }
 

@@ -94,6 +94,11 @@ impl Model {
                             "reads {} again, which was refused and not tried apart",
                             pairing.source
                         );
+                        assert!(
+                            !self.paused.contains(&pairing.source.partition),
+                            "reads {}, which is to stand still",
+                            pairing.source
+                        );
                         assert!(self.used.insert(lane), "{lane:?} is used again");
                         let (next, in_flight) = (start.offset.0, BTreeSet::new());
                         self.attached.insert(
@@ -279,6 +284,14 @@ impl Model {
             assert_eq!(running, attached, "the engine has other lanes than the flow");
         } else {
             assert!(attached.is_empty(), "an engine that may not open has lanes");
+        }
+        if !self.open && self.flow.may_open() {
+            let paused = |io: &&Attached| self.paused.contains(&io.pairing.source.partition);
+            assert_eq!(
+                self.attached.values().filter(paused).count(),
+                0,
+                "goes on although paused"
+            );
         }
         for (lane, io) in &self.attached {
             let floor = io.in_flight.first().copied().unwrap_or(io.next);

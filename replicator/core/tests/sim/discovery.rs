@@ -44,12 +44,15 @@ impl Pump {
                     let logs = net.clusters[flow.target].topics.entry(topic.clone()).or_default();
                     logs.resize_with(partitions.max(logs.len()), Default::default);
                 }
+                let stormy = net.stormy;
                 pairings.extend((0..partitions as i32).map(|partition| Pairing {
                     source: TopicPartition::new(topic.clone(), partition),
                     topic_id: [7; 16],
                     target_topic: topic.clone(),
                     target_id: Some([8; 16]),
                     form: BatchForm::of(Codec::None),
+                    // Somebody pauses it until the next look.
+                    paused: stormy && net.rng.u8(0..12) == 0,
                 }));
             }
             pairings

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kuroshio_core::control::Notes;
 use kuroshio_core::flow::Pairing;
 use kuroshio_core::types::{Time, group_of};
 use tokio::sync::{Notify, mpsc, watch};
@@ -37,6 +38,7 @@ impl FlowRun {
         tasks: &mut JoinSet<&'static str>,
         source_id: Arc<str>,
         remakes: mpsc::Receiver<Remake>,
+        notes: watch::Receiver<Option<Arc<Notes>>>,
     ) -> Shared {
         let ends = self.ends(source_id);
         let group: Arc<str> = group_of(&self.flow.name).into();
@@ -47,7 +49,6 @@ impl FlowRun {
         let started = Instant::now();
         let discovery = Discovery {
             flow: self.flow.clone(),
-            flows: Arc::clone(&self.flows),
             ends: ends.clone(),
             group: Arc::clone(&group),
             source: self.source.clone(),
@@ -93,9 +94,9 @@ impl FlowRun {
             ends,
             group,
             incarnation: fastrand::u64(..),
-            fingerprint: self.flow.router.fingerprint(),
             started,
             catalog,
+            notes,
             first_look,
             first: Arc::default(),
             weights,
@@ -123,10 +124,9 @@ impl FlowRun {
 
     fn start_configs(&self, tasks: &mut JoinSet<&'static str>, catalog: watch::Receiver<Arc<[Pairing]>>) {
         // The embedded brokers of `demo` have no configs.
-        if self.flow.configs.sync && !self.embedded {
+        if !self.embedded {
             let sync = ConfigSync {
                 flow: self.flow.clone(),
-                flows: Arc::clone(&self.flows),
                 source: self.source.clone(),
                 target: self.target.clone(),
                 board: Arc::clone(&self.board),
@@ -139,11 +139,9 @@ impl FlowRun {
 
     fn start_acls(&self, tasks: &mut JoinSet<&'static str>, catalog: watch::Receiver<Arc<[Pairing]>>) {
         // Nor do they have ACLs.
-        if let Some(acls) = self.flow.acls.filter(|_| !self.embedded) {
+        if !self.embedded {
             let sync = AclSync {
                 flow: self.flow.clone(),
-                acls,
-                flows: Arc::clone(&self.flows),
                 source: self.source.clone(),
                 target: self.target.clone(),
                 board: Arc::clone(&self.board),
@@ -156,10 +154,9 @@ impl FlowRun {
 
     fn start_groups(&self, tasks: &mut JoinSet<&'static str>) {
         // The embedded brokers of `demo` have no list of groups.
-        if self.flow.groups.sync && !self.embedded {
+        if !self.embedded {
             let sync = GroupSync {
                 flow: self.flow.clone(),
-                flows: Arc::clone(&self.flows),
                 source: self.source.clone(),
                 target: self.target.clone(),
                 board: Arc::clone(&self.board),
@@ -176,7 +173,6 @@ impl FlowRun {
         if self.flow.mm2.heartbeats {
             let beats = compat::heartbeats(
                 self.flow.clone(),
-                Arc::clone(&self.flows),
                 self.source.clone(),
                 self.target.clone(),
                 Arc::clone(&self.board),
@@ -186,7 +182,6 @@ impl FlowRun {
         if self.flow.mm2.checkpoints && !self.embedded {
             let checkpoints = compat::Checkpoints {
                 flow: self.flow.clone(),
-                flows: Arc::clone(&self.flows),
                 source: self.source.clone(),
                 target: self.target.clone(),
                 board: Arc::clone(&self.board),
