@@ -31,6 +31,7 @@ mod growth;
 mod harness;
 mod http;
 mod iam;
+mod image;
 mod kills;
 mod loss;
 mod many;
