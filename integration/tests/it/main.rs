@@ -18,6 +18,7 @@ mod application;
 mod bad_input;
 mod beside;
 mod both_ways;
+mod chart;
 mod check;
 mod compat;
 mod configs;
