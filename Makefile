@@ -1,5 +1,5 @@
 # The commands of this project; what they do in detail is in the scripts that they call.
-.PHONY: demo test lint ratios fuzz sbom audit image-kafka
+.PHONY: demo test lint ratios fuzz sbom audit image image-release image-kafka
 
 CARGO ?= cargo
 
@@ -40,6 +40,21 @@ audit:
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	@$(CARGO) deny fetch db || { echo "audit: RustSec's database of advisories cannot be reached from here: NOTHING WAS CHECKED" >&2; exit 1; }
 	$(CARGO) deny check advisories
+
+# The image kuroshio:VERSION, from a release build on this machine and Debian's packages; no registry is asked (docs/image.md).
+IMAGE ?= kuroshio:$(VERSION)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+image:
+	$(CARGO) build --release --locked --package kuroshio
+	replicator/image/build.sh $${CARGO_TARGET_DIR:-target}/release/kuroshio $(IMAGE)
+
+# The same for amd64 and arm64, compiled within and pushed: needs a registry, and a builder with both (docs/image.md).
+image-release:
+	docker buildx build --file replicator/image/Dockerfile --target built --platform linux/amd64,linux/arm64 --push --tag $(IMAGE) \
+	  --provenance=true --sbom=true --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') \
+	  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+	  --build-arg CREATED=$$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ) .
 
 # The images apache/kafka:VERSION, pulled or built.
 VERSIONS ?= 4.3.1 3.9.1

@@ -22,6 +22,8 @@ use crate::wait::until;
 
 /// For clients on this machine; mapped to a fixed port, which the broker advertises.
 const CLIENT_PORT: u16 = 9092;
+/// For brokers among each other, and for containers in their network.
+const INTERNAL_PORT: u16 = 9094;
 /// For clients that come over the link; mapped to a fixed port, to which the link leads.
 const LINK_PORT: u16 = 9095;
 /// A broker and its controller start in 3 s alone; two cores may be shared with a build.
@@ -69,6 +71,8 @@ pub struct Cluster {
     alias: String,
     id: String,
     bootstrap: String,
+    /// Its network, and where it is in there.
+    inside: Option<(String, String)>,
     brokers: Vec<Broker>,
     link: Option<Link>,
     /// Ports of listeners with TLS.
@@ -89,10 +93,15 @@ impl Cluster {
             STARTED.fetch_add(1, Ordering::Relaxed),
             spec.alias
         );
-        let hosts: Vec<_> = match spec.nodes {
-            1 => vec!["localhost".to_owned()], // needs no network of its own
-            nodes => (1..=nodes).map(|id| format!("{prefix}-{id}")).collect(),
+        let networked = spec.networked || spec.nodes > 1;
+        let host = |id: u16| {
+            if networked {
+                format!("{prefix}-{id}")
+            } else {
+                "localhost".to_owned()
+            }
         };
+        let hosts: Vec<_> = (1..=spec.nodes).map(host).collect();
         // Kafka wants 16 bytes in base64url: the last of 22 characters holds two bits only.
         let id: String = std::iter::repeat_with(fastrand::alphanumeric)
             .take(21)
@@ -102,6 +111,13 @@ impl Cluster {
             alias: spec.alias.clone(),
             id,
             bootstrap: String::new(),
+            inside: networked.then(|| {
+                let servers: Vec<_> = hosts
+                    .iter()
+                    .map(|host| format!("{host}:{INTERNAL_PORT}"))
+                    .collect();
+                (prefix.clone(), servers.join(","))
+            }),
             brokers: Vec::new(),
             link: None,
             secured: BTreeMap::new(),
@@ -167,8 +183,8 @@ impl Cluster {
                 request = request.with_copy_to(IAM_JAR, validator.clone());
             }
         }
-        if spec.nodes > 1 {
-            request = request.with_network(prefix);
+        if let Some((network, _)) = &self.inside {
+            request = request.with_network(network);
         }
         let started = on_engine(async move { Ok(request.start().await?) }).await;
         Ok(Arc::new(started.with_context(|| {
@@ -225,6 +241,16 @@ impl Cluster {
     #[must_use]
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The cluster's network, and `host:port,…` for clients in containers that are in it.
+    ///
+    /// # Errors
+    /// When it has none: see [`Spec::networked`].
+    pub fn inside(&self) -> Result<(&str, &str)> {
+        let inside = self.inside.as_ref();
+        let (network, servers) = inside.with_context(|| format!("cluster {} has no network", self.alias))?;
+        Ok((network, servers))
     }
 
     /// `host:port` of the listener of this name, see [`Spec::secured`].

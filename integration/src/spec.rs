@@ -16,6 +16,7 @@ pub struct Spec {
     heap_mib: u32,
     settings: BTreeMap<String, String>,
     pub(crate) linked: bool,
+    pub(crate) networked: bool,
     pub(crate) secured: Vec<Secured>,
 }
 
@@ -141,6 +142,7 @@ impl Spec {
             heap_mib: 512,
             settings: BTreeMap::new(),
             linked: false,
+            networked: false,
             secured: Vec::new(),
         }
     }
@@ -177,6 +179,14 @@ impl Spec {
     #[must_use]
     pub fn linked(mut self) -> Self {
         self.linked = true;
+        self
+    }
+
+    /// In a network of its own, as those of several nodes are anyway: containers that are put into it reach the cluster
+    /// ([`crate::Cluster::inside`]).
+    #[must_use]
+    pub fn networked(mut self) -> Self {
+        self.networked = true;
         self
     }
 

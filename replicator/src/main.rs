@@ -26,6 +26,8 @@ use tokio::sync::{mpsc, oneshot};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const HOSTNAME: &str = "HOSTNAME";
+
 fn main() -> ExitCode {
     small_pages();
     let cli = match Cli::try_parse() {
@@ -47,8 +49,8 @@ fn main() -> ExitCode {
         Command::Check(command) => checked(&command, &environment),
         Command::Plan(command) => planned(&command, &environment),
         Command::Verify(command) => verified(command, &environment),
-        Command::IamPolicy(command) => iam_policy(command, environment),
-        Command::Acls(command) => acls(command, environment),
+        Command::IamPolicy(command) => iam_policy(command, &environment),
+        Command::Acls(command) => acls(command, &environment),
         Command::Status(command) => status(&command),
         Command::Pause(command) => told(control::Command::Pause, &command),
         Command::Resume(command) => told(control::Command::Resume, &command),
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
             file,
             resume,
             offsets_topic,
-        } => imported(&file, resume, offsets_topic.as_deref(), environment),
+        } => imported(&file, resume, offsets_topic.as_deref(), &environment),
         Command::Config(ConfigCommand::Schema) => serde_json::to_string_pretty(config::schema())
             .map_err(anyhow::Error::from)
             .and_then(|schema| say(&format!("{schema}\n")))
@@ -99,12 +101,20 @@ fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// Variables whose name or value is not UTF-8 are none of ours.
+/// Variables whose name or value is not UTF-8 are none of ours. `HOSTNAME`, after which an instance is called that says no name, is
+/// there in containers; shells keep it to themselves, and then it is what the kernel says.
 fn environment() -> Environment {
     let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
-    std::env::vars_os().filter_map(utf8).collect()
+    let mut environment: Environment = std::env::vars_os().filter_map(utf8).collect();
+    let host = || nix::unistd::gethostname().ok()?.into_string().ok();
+    if !environment.contains_key(HOSTNAME)
+        && let Some(host) = host()
+    {
+        environment.insert(HOSTNAME.to_owned(), host);
+    }
+    environment
 }
 
 fn run(command: &Run, environment: &Environment) -> anyhow::Result<Exit> {
@@ -261,7 +271,7 @@ fn verified(command: Verify, environment: &Environment) -> anyhow::Result<Exit> 
     Ok(if report.ok { Exit::Done } else { Exit::Failed })
 }
 
-fn iam_policy(command: IamPolicy, environment: Environment) -> anyhow::Result<Exit> {
+fn iam_policy(command: IamPolicy, environment: &Environment) -> anyhow::Result<Exit> {
     let (config, privileges) = privileges(&command.of, environment)?;
     let arns = command.arns.into_iter().collect();
     let policies = privilege::policies(&config, &privileges, &arns)?;
@@ -272,7 +282,7 @@ fn iam_policy(command: IamPolicy, environment: Environment) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
-fn acls(command: Acls, environment: Environment) -> anyhow::Result<Exit> {
+fn acls(command: Acls, environment: &Environment) -> anyhow::Result<Exit> {
     let (config, privileges) = privileges(&command.of, environment)?;
     remark(&[], &privileges)?;
     let granting = privilege::Granting {
@@ -288,10 +298,9 @@ fn acls(command: Acls, environment: Environment) -> anyhow::Result<Exit> {
 
 fn privileges(
     asked: &Privileged,
-    mut environment: Environment,
+    environment: &Environment,
 ) -> Result<(Config, privilege::Privileges), Mistakes> {
-    name(&mut environment, "privileges");
-    let config = config::load(&asked.selected.config, &environment)?;
+    let config = config::load(&asked.selected.config, environment)?;
     let flows = config.selected_flows(asked.selected.region.as_deref(), &asked.selected.flows)?;
     let privileges = privilege::on(privilege::privileges(&config, &flows), asked.cluster.as_deref())?;
     Ok((config, privileges))
@@ -302,12 +311,6 @@ fn remark(remarks: &[String], privileges: &privilege::Privileges) -> std::io::Re
     let wide = privilege::wide(privileges);
     let mut remarks = remarks.iter().chain(&wide);
     remarks.try_for_each(|remark| writeln!(stderr(), "# {remark}"))
-}
-
-/// Nothing is run by this name: shells do not tell the host's to what they start.
-fn name(environment: &mut Environment, instance: &str) {
-    let name = environment.entry("HOSTNAME".to_owned());
-    name.or_insert_with(|| instance.to_owned());
 }
 
 fn instance(at: &InstanceAt) -> Result<show::Instance, show::ShowError> {
@@ -372,7 +375,7 @@ fn imported(
     file: &Path,
     resume: bool,
     offsets_topic: Option<&str>,
-    mut environment: Environment,
+    environment: &Environment,
 ) -> anyhow::Result<Exit> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("cannot be read: {error}"));
     let imported =
@@ -386,9 +389,8 @@ fn imported(
     };
     let mut out = imported.config;
     if resume {
-        name(&mut environment, "import");
-        let config = config::parse(&out, &environment)?;
-        start_logs(&config, &environment)?;
+        let config = config::parse(&out, environment)?;
+        start_logs(&config, environment)?;
         let runtime = runtime()?;
         out.push_str("\n# Taken over:\n");
         for line in runtime.block_on(takeover::run(&config, &imported.flows))? {

@@ -20,7 +20,7 @@ fn repository(path: &str) -> PathBuf {
 }
 
 /// Runs a tool to its end and returns what it said.
-fn tool(program: &str, args: &[&str], input: Option<&str>) -> Result<String> {
+pub(crate) fn tool(program: &str, args: &[&str], input: Option<&str>) -> Result<String> {
     let mut child = Command::new(program)
         .args(args)
         .current_dir(repository(""))

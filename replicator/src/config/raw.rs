@@ -130,6 +130,7 @@ pub(crate) struct RawSasl {
 /// A text that is not printed.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("writeOnly" = true))]
 pub(crate) struct RawSecret(pub String);
 
 impl std::fmt::Debug for RawSecret {

@@ -1,5 +1,5 @@
 //! The configuration file: examples hold, layers lie over each other in order; the modules hold the
-//! reference and the schema against each other, and try every kind of mistake.
+//! reference, the schema and the chart's values against each other, and try every kind of mistake.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,7 @@
 )]
 #![allow(clippy::too_many_lines, reason = "tables are long")]
 
+mod chart;
 mod mistakes;
 mod reference;
 
