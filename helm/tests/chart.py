@@ -281,6 +281,7 @@ def restarts(all_sets):
         (["defaults", "throttle"], {"bytes_per_second": "1MiB"}, False),
         (["flows", 0, "topics"], {"include": ["orders"]}, False),
         (["log"], {"level": "debug"}, False),
+        (["log"], {"level": "debug", "format": "text"}, True),
         (["defaults", "delivery"], "at_least_once", True),
         (["flows", 0, "delivery"], "at_least_once", True),
         (["clusters", "jp", "rack"], "apne1-az1", True),

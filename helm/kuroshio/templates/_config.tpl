@@ -30,7 +30,9 @@
 {{- $taken := list "topics" "groups" "configs" "acls" "throttle" }}
 {{- range $key := $taken }}{{ $_ := unset ($config.defaults | default dict) $key }}{{ end }}
 {{- range $flow := $config.flows }}{{ range $key := $taken }}{{ $_ := unset $flow $key }}{{ end }}{{ end }}
+{{- $format := dig "log" "format" "json" $config }}
 {{- $_ := unset $config "log" }}
+{{- if ne $format "json" }}{{ $_ := set $config "log" (dict "format" $format) }}{{ end }}
 {{- toJson $config | sha256sum }}
 {{- end }}
 
