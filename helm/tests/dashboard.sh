@@ -17,17 +17,15 @@ for tool in node npm promtool; do
   exit 1
 done
 
-name=$(sha256sum <<<"${packages[*]}" | cut -c1-16)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/kuroshio-dashboard/$name
+# shellcheck source=helm/tests/cache.sh
+. "$here/cache.sh"
+npm_packages() {
+  # shellcheck disable=SC2086 # several
+  npm install --prefix . --ignore-scripts --no-audit --no-fund --loglevel error $1
+}
+cache=$(fetched npm_packages "${packages[*]}")
 work=$(mktemp -d)
-fetched=
-trap 'rm -rf "$work" ${fetched:+"$fetched"}' EXIT
-if [[ ! -d $cache ]]; then
-  mkdir -p "$(dirname "$cache")"
-  fetched=$(mktemp -d "$cache.XXXXXX")
-  npm install --prefix "$fetched" --ignore-scripts --no-audit --no-fund --loglevel error "${packages[@]}" >&2
-  mv -T "$fetched" "$cache" || [[ -d $cache ]]
-fi
+trap 'rm -rf "$work"' EXIT
 
 # The JSON is a TypeScript expression; it begins on its own first line, so the compiler's line numbers are the file's.
 { printf 'export const dashboard: import("./dashboard").Checked = '; cat "$file"; } >"$work/input.ts"

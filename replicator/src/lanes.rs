@@ -144,14 +144,6 @@ pub struct LaneView {
     pub whereabouts: Whereabouts,
 }
 
-impl LaneView {
-    /// It stands still alone.
-    #[must_use]
-    pub fn is_quarantined(&self) -> bool {
-        matches!(self.phase, Phase::Quarantined { .. })
-    }
-}
-
 /// What others may know of a pump, renewed twice a second and when it got ready or not ready.
 #[derive(Clone, Debug, Default)]
 pub struct PumpView {

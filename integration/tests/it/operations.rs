@@ -7,6 +7,7 @@ use kuroshio_integration::{Kuroshio, Ledger, Load, command, pair, until};
 use serde_json::{Value, json};
 
 use crate::regions::{WAIT, on_all, one_way, until_status};
+use crate::topics::arrived;
 
 fn load(records: u64) -> Load {
     Load {
@@ -17,7 +18,7 @@ fn load(records: u64) -> Load {
 }
 
 /// `kuroshio pause` or `resume`, as people run it.
-async fn tell(process: &Kuroshio, what: &str, flow: &str, about: &[&str]) -> Result<String> {
+pub(crate) async fn tell(process: &Kuroshio, what: &str, flow: &str, about: &[&str]) -> Result<String> {
     let url = format!("http://{}", process.http());
     let args = [&[what, flow, "--url", &url][..], about].concat();
     let ended = command(&args, None, WAIT).await?;
@@ -47,14 +48,9 @@ async fn what_is_paused_stands_still_in_every_process_until_it_is_resumed() -> R
         let mut process = Kuroshio::run(config.clone())?;
         process.ready(WAIT).await?;
         let ledger = Ledger::new(90);
-        let arrived = async |topic: &str, process: &Kuroshio| {
-            let report = ledger.compare(&pair.jp, topic, &[("tw", topic)], WAIT).await?;
-            ensure!(report.is_exact(), "{topic}: {report}\n{}", process.log_tail());
-            anyhow::Ok(())
-        };
         for topic in [held, free] {
             ledger.produce(&pair.tw, topic, load(2_000)).await?;
-            arrived(topic, &process).await?;
+            arrived(pair, &ledger, topic, &process).await?;
         }
 
         // Under load: what was begun is finished.
@@ -67,7 +63,7 @@ async fn what_is_paused_stands_still_in_every_process_until_it_is_resumed() -> R
         // Without records in between nothing would show that it stands.
         ledger.produce(&pair.tw, held, load(1_000)).await?;
         ledger.produce(&pair.tw, free, load(1_000)).await?;
-        arrived(free, &process).await?;
+        arrived(pair, &ledger, free, &process).await?;
         let labels = [("flow", flow)];
         until(WAIT, "the paused partitions to be told", || async {
             let paused = process.metric("kuroshio_paused_partitions", &labels).await;
@@ -103,12 +99,12 @@ async fn what_is_paused_stands_still_in_every_process_until_it_is_resumed() -> R
         })
         .await?;
         ledger.produce(&pair.tw, free, load(1_000)).await?;
-        arrived(free, &process).await?;
+        arrived(pair, &ledger, free, &process).await?;
 
         // One partition through the one process, the rest through the other.
         tell(&later, "resume", flow, &["--topic", held, "--partition", "1"]).await?;
         tell(&process, "resume", flow, &[]).await?;
-        arrived(held, &process).await?;
+        arrived(pair, &ledger, held, &process).await?;
         ensure!(
             process.logged("panicked")? + later.logged("panicked")? == 0,
             "{}",
@@ -149,8 +145,7 @@ async fn a_limit_is_kept_and_changed_while_the_flow_runs() -> Result<()> {
 
     process.rewrite_config(|config| config["defaults"]["throttle"] = json!({ "bytes_per_second": 0 }))?;
     process.hang_up()?;
-    let report = ledger.compare(&pair.jp, topic, &[("tw", topic)], WAIT).await?;
-    ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
+    arrived(pair, &ledger, topic, &process).await?;
     ensure!(
         process.logged("the configuration file has changed")? == 1,
         "{}",
@@ -175,17 +170,12 @@ async fn another_file_is_followed_or_refused_whole() -> Result<()> {
     for topic in [before, after, never] {
         ledger.produce(&pair.tw, topic, load(1_000)).await?;
     }
-    let arrived = async |topic: &str| {
-        let report = ledger.compare(&pair.jp, topic, &[("tw", topic)], WAIT).await?;
-        ensure!(report.is_exact(), "{topic}: {report}\n{}", process.log_tail());
-        anyhow::Ok(())
-    };
-    arrived(before).await?;
+    arrived(pair, &ledger, before, &process).await?;
     process.rewrite_config(|config| {
         config["defaults"]["topics"]["include"] = json!(["reloaded[.].*", "other[.].*"]);
     })?;
     // Nobody says that it has changed.
-    arrived(after).await?;
+    arrived(pair, &ledger, after, &process).await?;
     let in_force = async |wanted: f64| {
         until(WAIT, "what is told of the file", || async {
             match process
@@ -208,7 +198,7 @@ async fn another_file_is_followed_or_refused_whole() -> Result<()> {
         in_force(0.0).await?;
         // The rest of the file would have had it copied.
         ledger.produce(&pair.tw, after, load(500)).await?;
-        arrived(after).await?;
+        arrived(pair, &ledger, after, &process).await?;
         ensure!(!pair.jp.topics().await?.contains_key(never));
     }
     ensure!(process.logged("flows[0].delivery cannot change while the process runs")? > 0);

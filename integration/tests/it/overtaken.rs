@@ -3,12 +3,13 @@
 
 use anyhow::{Context, Result, ensure};
 use kuroshio_core::types::TopicPartition;
-use kuroshio_integration::{Cluster, Kuroshio, Spec, command, pair, until};
+use kuroshio_integration::{Cluster, Kuroshio, Spec, pair, until};
 use rdkafka::message::{Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 
 use crate::loss::{holds, write_all};
+use crate::operations::tell;
 use crate::regions::{
     WAIT, clusters, one_way, position, read, until_status, until_stored, until_there, wire, write,
 };
@@ -53,11 +54,7 @@ pub(crate) fn is_quarantined(flow: &Value, topic: &str, reason: &str) -> bool {
 
 /// `kuroshio resume`, as people run it.
 pub(crate) async fn resume(process: &Kuroshio, flow: &str, about: &[&str]) -> Result<String> {
-    let url = format!("http://{}", process.http());
-    let args = [&["resume", flow, "--url", &url][..], about].concat();
-    let ended = command(&args, None, WAIT).await?;
-    ensure!(ended.code == Some(0), "{ended:?}\n{}", process.log_tail());
-    Ok(ended.stdout)
+    tell(process, "resume", flow, about).await
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ const FEW: Load = Load {
 };
 
 /// Waits until the flow's topic is complete on jp.
-async fn arrived(pair: &Pair, ledger: &Ledger, topic: &str, process: &Kuroshio) -> Result<()> {
+pub(crate) async fn arrived(pair: &Pair, ledger: &Ledger, topic: &str, process: &Kuroshio) -> Result<()> {
     let report = ledger.compare(&pair.jp, topic, &[("tw", topic)], WAIT).await?;
     ensure!(report.is_exact(), "{report}\n{}", process.log_tail());
     Ok(())

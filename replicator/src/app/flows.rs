@@ -26,7 +26,7 @@ use crate::line::PumpLine;
 use crate::member::Seating;
 use crate::metrics::FlowMetrics;
 use crate::pump::PumpError;
-use crate::status::Health;
+use crate::status::{Health, Latch};
 
 /// Between two attempts to reach a cluster at the start.
 const REACH: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -146,7 +146,7 @@ impl FlowRun {
                 pause.as_secs_f64()
             ));
             self.board.state("failed");
-            let _unready = self.health.latch(format!("flow {}", self.flow.name));
+            let _unready = self.unready();
             tokio::select! {
                 () = tokio::time::sleep(pause) => self.metrics.restarted(),
                 () = self.stop.now.cancelled() => return Ok(()),
@@ -161,7 +161,7 @@ impl FlowRun {
     async fn run(&self, asked: &Arc<Mutex<mpsc::Receiver<Asked>>>) -> Result<(), FlowError> {
         let over = self.stop.now.child_token();
         self.board.begin();
-        let latch = self.health.latch(format!("flow {}", self.flow.name));
+        let latch = self.unready();
         self.board.state("reaching its clusters");
         let reached = tokio::select! {
             ids = self.reach() => Some(ids),
@@ -210,8 +210,7 @@ impl FlowRun {
         self.metrics.up(true);
         self.board.state("joining");
         let result = self.supervise(&mut tasks, &mut pumps, latch).await;
-        let unready = || self.health.latch(format!("flow {}", self.flow.name));
-        let _unready = result.is_err().then(unready);
+        let _unready = result.is_err().then(|| self.unready());
         over.cancel();
         self.metrics.up(false);
         self.board.state("stopped");
@@ -221,6 +220,11 @@ impl FlowRun {
         tasks.shutdown().await;
         give_up(pumps).await;
         result
+    }
+
+    /// Holds the process's readiness back.
+    fn unready(&self) -> Latch {
+        self.health.latch(format!("flow {}", self.flow.name))
     }
 
     /// The ids of source and target; waits until both answer.

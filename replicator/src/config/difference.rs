@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kuroshio_core::routes::RouteSettings;
 
 use super::mistakes::{below, item};
-use super::{Config, Flow, Mm2Compat};
+use super::{Config, Flow};
 
 /// Key paths that differ. Credentials are not looked at: they are exchanged anyway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Difference {
 
     #[allow(clippy::too_many_lines, reason = "it is one list")]
     fn flow(&mut self, path: &str, running: &Flow, new: &Flow) {
-        // Whoever adds a setting says here whether it follows the file.
+        // Whoever adds a setting says here whether it follows the file. Routes that are left out follow from what is compared.
         let Flow {
             name: _,
             source,
@@ -107,76 +107,62 @@ impl Difference {
             positions_on_source,
             mm2,
         } = running;
-        let (old_routes, routes) = (router.settings(), new.router.settings());
-        let topics = |routes: &RouteSettings| {
-            (
-                routes.include.clone(),
-                routes.exclude.clone(),
-                routes.rename.clone(),
-            )
-        };
-        for (key, same) in [
-            (
-                "topics",
-                topics(old_routes) == topics(routes) && *refresh == new.refresh,
-            ),
+        let RouteSettings {
+            source: _,
+            target: _,
+            aliases: _,
+            include,
+            exclude,
+            naming,
+            rename,
+            relay: _,
+            residency,
+            heartbeats: _,
+            mm2_heartbeats: _,
+        } = router.settings();
+        let routes = new.router.settings();
+        let topics = (include, exclude, rename, refresh);
+        let new_topics = (&routes.include, &routes.exclude, &routes.rename, &new.refresh);
+        let topics_in_mm2s_formats =
+            (mm2.heartbeats, mm2.checkpoints) == (new.mm2.heartbeats, new.mm2.checkpoints);
+        for (live, key, same) in [
+            (true, "topics", topics == new_topics),
             // Where it is not written, it follows from the topics.
-            ("authority", *authority == new.authority),
-            ("configs", *configs == new.configs),
-            ("acls", *acls == new.acls),
-            ("groups", *groups == new.groups),
-            ("throttle", *throttle == new.throttle),
-        ] {
-            self.note(true, below(path, key), same);
-        }
-        let mm2_topics = |mm2: &Mm2Compat| (mm2.heartbeats, mm2.checkpoints);
-        for (key, same) in [
-            ("source", *source == new.source),
-            ("target", *target == new.target),
-            ("naming", old_routes.naming == routes.naming),
-            ("prefix_separator", mm2.separator == new.mm2.separator),
-            ("forward", *forward == new.forward),
-            ("delivery", *delivery == new.delivery),
-            ("commit_interval", *commit_interval == new.commit_interval),
-            ("start", *start == new.start),
-            ("on_data_loss", *on_data_loss == new.on_data_loss),
-            ("on_topic_delete", *on_topic_delete == new.on_topic_delete),
+            (true, "authority", *authority == new.authority),
+            (true, "configs", *configs == new.configs),
+            (true, "acls", *acls == new.acls),
+            (true, "groups", *groups == new.groups),
+            (true, "throttle", *throttle == new.throttle),
+            (false, "source", *source == new.source),
+            (false, "target", *target == new.target),
+            (false, "naming", *naming == routes.naming),
+            (false, "prefix_separator", mm2.separator == new.mm2.separator),
+            (false, "forward", *forward == new.forward),
+            (false, "delivery", *delivery == new.delivery),
+            (false, "commit_interval", *commit_interval == new.commit_interval),
+            (false, "start", *start == new.start),
+            (false, "on_data_loss", *on_data_loss == new.on_data_loss),
+            (false, "on_topic_delete", *on_topic_delete == new.on_topic_delete),
             (
+                false,
                 "replication_factor",
                 *replication_factor == new.replication_factor,
             ),
-            ("partitions", *partitions == new.partitions),
-            ("compression", *compression == new.compression),
-            ("pumps", *pumps == new.pumps),
-            ("memory", *memory == new.memory),
-            ("heartbeats", *heartbeats == new.heartbeats),
+            (false, "partitions", *partitions == new.partitions),
+            (false, "compression", *compression == new.compression),
+            (false, "pumps", *pumps == new.pumps),
+            (false, "memory", *memory == new.memory),
+            (false, "heartbeats", *heartbeats == new.heartbeats),
             (
+                false,
                 "positions_on_source",
                 *positions_on_source == new.positions_on_source,
             ),
-            ("mm2_compat", mm2_topics(mm2) == mm2_topics(&new.mm2)),
+            (false, "mm2_compat", topics_in_mm2s_formats),
         ] {
-            self.note(false, below(path, key), same);
+            self.note(live, below(path, key), same);
         }
-        self.note(
-            false,
-            "residency".to_owned(),
-            old_routes.residency == routes.residency,
-        );
-        self.rest(path, old_routes, routes);
-    }
-
-    /// Whatever else a router may come to depend on waits for the next start.
-    fn rest(&mut self, path: &str, old: &RouteSettings, new: &RouteSettings) {
-        let but_topics = RouteSettings {
-            include: old.include.clone(),
-            exclude: old.exclude.clone(),
-            rename: old.rename.clone(),
-            ..new.clone()
-        };
-        if self.fixed.is_empty() {
-            self.note(false, path.to_owned(), but_topics == *old);
-        }
+        self.note(false, "residency".to_owned(), *residency == routes.residency);
     }
 
     fn note(&mut self, live: bool, path: String, same: bool) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::routing::{MethodRouter, post};
 use kuroshio_core::control::{Command, Scope};
 use serde::Deserialize;
 use tokio::sync::oneshot;
@@ -23,7 +24,7 @@ pub(super) struct About {
 
 impl About {
     fn scope(self) -> Result<Scope, Refused> {
-        let bad = |why: &str| Err((StatusCode::BAD_REQUEST, format!("{why}\n")));
+        let bad = |why| refused(StatusCode::BAD_REQUEST, why);
         let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         match (&self.topic, self.partition) {
             (Some(topic), _) if topic.is_empty() || topic.len() > 249 || !topic.chars().all(legal) => {
@@ -46,9 +47,10 @@ fn refused<T>(status: StatusCode, why: &str) -> Result<T, Refused> {
     Err((status, format!("{why}\n")))
 }
 
-fn off() -> Refused {
-    let why = "commands over HTTP are off; set http.admin: true in the configuration\n";
-    (StatusCode::FORBIDDEN, why.to_owned())
+/// What takes commands, where they are taken.
+fn open<T>(line: Option<&T>) -> Result<&T, Refused> {
+    let why = "commands over HTTP are off; set http.admin: true in the configuration";
+    line.map_or_else(|| refused(StatusCode::FORBIDDEN, why), Ok)
 }
 
 /// Browsers say where a request comes from; whoever is to use this is none.
@@ -63,7 +65,7 @@ fn from_no_page(headers: &HeaderMap) -> Result<(), Refused> {
 /// Has the configuration file read now.
 pub(super) async fn reload(State(shown): State<Shown>, headers: HeaderMap) -> Result<String, Refused> {
     from_no_page(&headers)?;
-    let line = shown.reload.as_ref().ok_or_else(off)?;
+    let line = open(shown.reload.as_ref())?;
     let (answer, answered) = oneshot::channel();
     if line.try_send(answer).is_err() {
         let why = "the file is being read already; try again";
@@ -76,24 +78,9 @@ pub(super) async fn reload(State(shown): State<Shown>, headers: HeaderMap) -> Re
     }
 }
 
-/// Has partitions of a flow stand still.
-pub(super) async fn pause(
-    shown: State<Shown>,
-    flow: Path<String>,
-    about: Query<About>,
-    headers: HeaderMap,
-) -> Result<String, Refused> {
-    told(Command::Pause, shown, flow, about, headers).await
-}
-
-/// Has what stands still of a flow go on, and what is quarantined tried at once.
-pub(super) async fn resume(
-    shown: State<Shown>,
-    flow: Path<String>,
-    about: Query<About>,
-    headers: HeaderMap,
-) -> Result<String, Refused> {
-    told(Command::Resume, shown, flow, about, headers).await
+/// Has partitions of a flow stand still, or what stands still go on and what is quarantined tried at once.
+pub(super) fn tells(command: Command) -> MethodRouter<Shown> {
+    post(move |shown, flow, about, headers| told(command, shown, flow, about, headers))
 }
 
 async fn told(
@@ -104,7 +91,7 @@ async fn told(
     headers: HeaderMap,
 ) -> Result<String, Refused> {
     from_no_page(&headers)?;
-    let commands = shown.commands.as_ref().ok_or_else(off)?;
+    let commands = open(shown.commands.as_ref())?;
     let Some(line) = commands.get(&*flow) else {
         return refused(StatusCode::NOT_FOUND, &format!("no flow {flow} runs here"));
     };

@@ -5,8 +5,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use kuroshio_core::control::Command;
-
 use super::*;
 use crate::control::Taken;
 
