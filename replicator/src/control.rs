@@ -86,8 +86,8 @@ impl Control {
                 Err(error) => {
                     let text = format!("commands cannot be read: {error}");
                     if error.class() == Class::Fatal {
-                        // Nobody can have told us anything: nothing is copied before this is known.
-                        self.show(&Notes::default());
+                        // Nobody can have told us anything.
+                        self.notes.send_if_modified(|known| learn(known, None));
                     }
                     if let Some(asked) = asked {
                         drop(asked.answer.send(Err(text)));
@@ -108,24 +108,13 @@ impl Control {
                 self.resume(scope).await;
             }
             // What is only paused goes on after that: nobody has said that it may lose something.
-            self.show(&notes);
+            self.notes.send_if_modified(|known| learn(known, Some(&notes)));
             seen = Some(notes.newest().max(before));
         }
     }
 
     fn group(&self) -> String {
         format!("{}.control", group_of(&self.flow))
-    }
-
-    /// What holds from now on.
-    fn show(&self, notes: &Notes) {
-        self.notes.send_if_modified(|shown| {
-            let changed = shown.as_deref() != Some(notes);
-            if changed {
-                *shown = Some(Arc::new(notes.clone()));
-            }
-            changed
-        });
     }
 
     async fn read(&self) -> Result<Notes, Error> {
@@ -156,6 +145,11 @@ impl Control {
             Err(error) => Err(error.to_string()),
         };
         match kept {
+            Ok(false) if asked.command == Command::Pause => {
+                let why = "no topic of the flow is on its target to note it with: nothing is paused";
+                drop(asked.answer.send(Err(why.to_owned())));
+                notes
+            }
             Ok(noted) => {
                 let here = match asked.command {
                     Command::Pause => self.count(&asked.scope, |_| true),
@@ -242,6 +236,16 @@ impl Control {
     }
 }
 
+/// What holds from now on; `None`: notes may not be read. Then there are none, unless some were read before: what is paused stays so. Whether
+/// that is something else.
+fn learn(known: &mut Option<Arc<Notes>>, read: Option<&Notes>) -> bool {
+    let now = read.cloned().map(Arc::new);
+    let now = now.or_else(|| known.clone()).unwrap_or_default();
+    let changed = known.as_ref() != Some(&now);
+    *known = Some(now);
+    changed
+}
+
 /// The partitions, and which of them are to stand still.
 pub fn noted(catalog: &Arc<[Pairing]>, notes: Option<&Notes>) -> Arc<[Pairing]> {
     let Some(notes) = notes.filter(|notes| **notes != Notes::default()) else {
@@ -267,6 +271,26 @@ mod tests {
     use kuroshio_core::engine::{BatchForm, Codec};
 
     use super::*;
+
+    #[test]
+    fn what_is_paused_stays_so_when_notes_may_not_be_read_any_more() {
+        let notes = |text: &str| Notes::parse(text);
+        let paused = notes("1;pause 5 a *");
+        let mut known = None;
+        // (what was read, whether that is news, whether `a` stands still)
+        for (read, news, stands) in [
+            (None, true, false),
+            (None, false, false),
+            (Some(&paused), true, true),
+            (Some(&paused), false, true),
+            (None, false, true),
+            (Some(&Notes::default()), true, false),
+        ] {
+            assert_eq!(learn(&mut known, read), news, "{read:?}");
+            let known = known.as_ref().unwrap();
+            assert_eq!(known.is_paused(&TopicPartition::new("a", 0)), stands, "{read:?}");
+        }
+    }
 
     #[test]
     fn notes_are_kept_where_they_last() {
