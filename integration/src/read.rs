@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 /// Reads every committed record of `topic` from the beginning in the order of each partition's log, and goes
 /// on until the end of every partition is reached and `done` holds, or the time is up. Gives whether the ends
-/// were reached. The end of a partition is its last stable offset, as its broker gives it to the consumer.
+/// were reached. A topic that is not there yet is waited for. The end of a partition is its last stable offset, as its broker gives it to the consumer.
 pub(crate) fn read_to_end(
     mut config: ClientConfig,
     topic: &str,
@@ -28,12 +28,18 @@ pub(crate) fn read_to_end(
         .set("auto.offset.reset", "error")
         .set("check.crcs", "true")
         .create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(20))?;
-    let partitions = metadata
-        .topics()
-        .first()
-        .map_or(0, |topic| topic.partitions().len());
-    let partitions = i32::try_from(partitions)?;
+    let partitions = loop {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(20))?;
+        let found = metadata
+            .topics()
+            .first()
+            .map_or(0, |topic| topic.partitions().len());
+        // Whoever copies may still have to create it.
+        if found > 0 || Instant::now() >= deadline {
+            break i32::try_from(found)?;
+        }
+        drop(consumer.poll(Duration::from_millis(100)));
+    };
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
         assignment.add_partition_offset(topic, partition, Offset::Beginning)?;

@@ -144,7 +144,7 @@ fn command(program: &str, args: &[&str]) -> Command {
 }
 
 /// Runs a command to its end, and gives what it wrote.
-async fn run(mut command: Command) -> Result<String> {
+pub(crate) async fn run(mut command: Command) -> Result<String> {
     let shown = format!("{command:?}");
     let ended = tokio::task::spawn_blocking(move || command.output()).await??;
     let out = [

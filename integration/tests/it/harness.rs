@@ -202,6 +202,31 @@ async fn planted_faults_are_found() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_copy_whose_topic_is_made_later_is_waited_for() -> Result<()> {
+    let clusters = pair().await?;
+    let (ledger, topic) = (Ledger::new(5), "harness.later");
+    clusters.tw.create_topic(topic, 2, &[]).await?;
+    let load = Load {
+        records: 500,
+        partitions: 2,
+        rate: None,
+    };
+    ledger.produce(&clusters.tw, topic, load).await?;
+    let log = read(&clusters.tw, topic, 2, 500)?;
+    let copying = async {
+        // The moment is the input: the comparison has begun.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        clusters.jp.create_topic(topic, 2, &[]).await?;
+        write(&clusters.jp, topic, &log)
+    };
+    let births = [("tw", topic)];
+    let (report, copied) = tokio::join!(ledger.compare(&clusters.jp, topic, &births, WAIT), copying);
+    copied?;
+    report?.assert_exact();
+    Ok(())
+}
+
+#[tokio::test]
 async fn events_survive_the_kill_of_one_of_three_brokers() -> Result<()> {
     let cluster = Cluster::start(Spec::new("three").nodes(3)).await?;
     let ledger = Ledger::new(3);
