@@ -24,6 +24,7 @@ pub mod http;
 pub mod import;
 pub mod lanes;
 pub mod line;
+pub mod loads;
 pub mod logs;
 pub mod member;
 pub mod metrics;

@@ -1,9 +1,10 @@
 //! The membership of one pump in its flow's group on the target: joins when told, leads when chosen, beats in
 //! between, and tells the pump what it hears.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kuroshio_core::flow::Assigned;
@@ -31,6 +32,8 @@ const REBALANCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Others wait for a rebalance until every member has heard of it: hear often.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
+/// After a generation began, loads are measured for so long before they can be a reason for the next one.
+const CALM: Duration = Duration::from_secs(180);
 /// Longest wait for the answer to a heartbeat; several fit into a session.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -47,6 +50,14 @@ pub struct Seating {
     pub first: bool,
 }
 
+/// What the leader keeps in mind between two generations.
+pub struct Leads {
+    /// Transactional ids of all members.
+    members: BTreeSet<String>,
+    /// When the generation began.
+    since: Instant,
+}
+
 /// One pump's membership.
 pub struct Member {
     /// The target.
@@ -59,8 +70,10 @@ pub struct Member {
     pub incarnation: u64,
     /// The flow, with its routing rules.
     pub flow: Current,
-    /// Partitions per slot, as far as known.
-    pub weights: watch::Receiver<Arc<[u32]>>,
+    /// What the slots have to move, as far as known.
+    pub loads: watch::Receiver<Arc<[u32]>>,
+    /// While it leads the group.
+    pub leads: Option<Leads>,
     /// To the pump.
     pub line: PumpLine,
     /// From the pump: join with these claims.
@@ -98,6 +111,11 @@ impl Member {
                     Some(claims) => seat = self.join(claims).await?,
                 },
                 () = rules_change(&mut self.flow), if seat.is_some() => self.line.tell(News::Rebalancing).await?,
+                () = lopsided(&mut self.loads, self.leads.as_ref(), &self.seating), if seat.is_some() => {
+                    tracing::info!(flow = self.board.name(), pump = %self.instance, "loads differ: the group is divided anew");
+                    self.leads = None;
+                    self.line.tell(News::Rebalancing).await?;
+                }
                 () = beat, if seat.is_some() => {
                     if let Some(membership) = seat.take() {
                         seat = self.beat(membership).await?;
@@ -193,8 +211,13 @@ impl Member {
         self.id = Some(Arc::clone(&joined.membership.member));
         // From here on the broker takes the new generation, but nobody knows yet whose slots are whose.
         self.line.tell(News::Joined).await.map_err(|_| Trouble::Gone)?;
+        let members = if joined.leader {
+            self.members(&joined)
+        } else {
+            Vec::new()
+        };
         let shares = if joined.leader && !joined.skip_assignment {
-            self.divide(&joined).await?
+            self.divide(&joined, &members).await?
         } else {
             Vec::new()
         };
@@ -208,6 +231,13 @@ impl Member {
             ));
         }
         let assignment = Assignment::decode(&bytes)?;
+        self.leads = joined.leader.then(|| Leads {
+            members: members
+                .into_iter()
+                .map(|member| member.subscription.transactional_id)
+                .collect(),
+            since: Instant::now(),
+        });
         let fresh = assignment.fresh.contains(&self.incarnation);
         let first = self.first.fetch_or(fresh, Ordering::Relaxed) || fresh;
         let assigned = Assigned {
@@ -228,8 +258,8 @@ impl Member {
         ))
     }
 
-    /// As the leader: everybody's slots.
-    async fn divide(&self, joined: &Joined) -> Result<Vec<(Arc<str>, Bytes)>, Trouble> {
+    /// Those that said who they are.
+    fn members(&self, joined: &Joined) -> Vec<slots::Member> {
         let mut members = Vec::with_capacity(joined.members.len());
         for member in &joined.members {
             match Subscription::decode(&member.metadata) {
@@ -244,15 +274,24 @@ impl Member {
                 )),
             }
         }
+        members
+    }
+
+    /// As the leader: everybody's slots.
+    async fn divide(
+        &self,
+        joined: &Joined,
+        members: &[slots::Member],
+    ) -> Result<Vec<(Arc<str>, Bytes)>, Trouble> {
         let fresh = self.target.fetch_offsets(&self.group, None).await?.is_empty();
         let previous = self
             .seating
             .borrow()
             .as_ref()
             .map(|seating| Arc::clone(&seating.assignment));
-        let weights = Arc::clone(&self.weights.borrow());
+        let weights = Arc::clone(&self.loads.borrow());
         let assignment = slots::assign(&Round {
-            members: &members,
+            members,
             leader: &joined.membership.member,
             weights: &weights,
             previous: previous.as_deref(),
@@ -293,6 +332,34 @@ async fn rules_change(flow: &mut Current) {
     while flow.router.fingerprint() == before {
         flow.changed().await;
     }
+}
+
+/// Waits until the loads of a group that is led from here differ so much that it pays to divide it anew.
+async fn lopsided(
+    loads: &mut watch::Receiver<Arc<[u32]>>,
+    leads: Option<&Leads>,
+    seating: &watch::Sender<Option<Seating>>,
+) {
+    let Some(leads) = leads else {
+        return std::future::pending().await;
+    };
+    // Ends when nobody measures any more: the flow ends.
+    while loads.changed().await.is_ok() {
+        let weights = Arc::clone(&loads.borrow_and_update());
+        let assignment = seating
+            .borrow()
+            .as_ref()
+            .map(|seating| Arc::clone(&seating.assignment));
+        let uneven = |assignment: Arc<Assignment>| {
+            let fits = |name: &&String| !assignment.mismatched.contains(*name);
+            let members = leads.members.iter().filter(fits).cloned().collect();
+            slots::is_lopsided(&assignment, &members, &weights)
+        };
+        if leads.since.elapsed() > CALM && assignment.is_some_and(uneven) {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Why a seat was not taken.

@@ -41,6 +41,7 @@ mod mesh;
 mod observed;
 mod operations;
 mod overtaken;
+mod placement;
 mod plan;
 mod protocol;
 mod quarantine;

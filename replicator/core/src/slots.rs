@@ -6,12 +6,14 @@
 //! given to nobody, in the next to its new owner.
 
 mod balance;
+mod loads;
 mod metadata;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use loads::{Loads, is_lopsided};
 pub use metadata::{Assignment, Claims, Share, SlotsError, Subscription};
 
 /// Slots of a new flow.
@@ -55,7 +57,7 @@ pub struct Round<'a> {
     pub members: &'a [Member],
     /// The leader's own member id: members whose routing differs from its get nothing.
     pub leader: &'a str,
-    /// Load by slot in any unit (records or bytes per second); what is missing is 0.
+    /// Load by slot, as [`Loads`] measures it; what is missing is 0.
     pub weights: &'a [u32],
     /// The assignment of the last generation that the leader knows.
     pub previous: Option<&'a Assignment>,
@@ -72,8 +74,9 @@ enum Holder<'a> {
     Several(&'a str),
 }
 
-/// Divides the slots. Sticky: a slot moves only where the loads differ by more than the largest slot *and* a
-/// tenth of the mean; balanced by weight, and slots of weight 0 by number; the same for the same input.
+/// Divides the slots. Sticky: a slot moves only where the loads differ by more than a tenth of the mean and it makes them more even;
+/// balanced by weight, so that two slots with much to do do not share a member while another has less, and slots of weight 0 by
+/// number; the same for the same input.
 ///
 /// Only claims of the newest generation count (an older one was held by a member that missed a generation,
 /// whose commits the coordinator refuses). A slot that a living member holds and is to lose has no owner in

@@ -112,6 +112,7 @@ struct Shared {
     first_look: watch::Receiver<Option<Arc<FirstLook>>>,
     first: Arc<AtomicBool>,
     weights: watch::Receiver<Arc<[u32]>>,
+    loads: watch::Receiver<Arc<[u32]>>,
     look: Arc<Notify>,
 }
 

@@ -54,12 +54,13 @@ impl Class<'_> {
         }
         // The heaviest first, each to the member with the least.
         free.sort_by_key(|slot| (Reverse(weight(*slot)), *slot));
+        let lost = !free.is_empty();
         for slot in free {
             let (least, _) = self.extremes();
             plan[slot] = Some(least);
             self.loads[least] += weight(slot);
         }
-        self.even_out(slots, weight, plan);
+        self.even_out(lost, slots, weight, plan);
     }
 
     /// The members with the least and with the most; of equals the first, and the last.
@@ -72,33 +73,63 @@ impl Class<'_> {
         )
     }
 
-    /// Moves slots from the member with the most to the one with the least. Starts only where the difference
-    /// is worth a rebalance, then goes on until it is at most one slot.
-    fn even_out(&mut self, slots: &[usize], weight: &dyn Fn(usize) -> u64, plan: &mut [Option<usize>]) {
+    /// Moves slots to the member with the least. Starts only where members differ by more than a tenth of the mean, then goes on
+    /// until they differ by half of that (or by one slot, if that is less), or no move makes them more even. Where a member was
+    /// `lost`, its slots are what moves: of the others' only where members differ by a slot and more.
+    fn even_out(
+        &mut self,
+        lost: bool,
+        slots: &[usize],
+        weight: &dyn Fn(usize) -> u64,
+        plan: &mut [Option<usize>],
+    ) {
         let largest = slots.iter().map(|slot| weight(*slot)).max().unwrap_or(0);
         let mean = self.total / self.loads.len().max(1) as u64;
-        let mut tolerated = largest.max(mean / 10);
+        let (mut tolerated, then) = if lost {
+            ((largest + largest / 8).max(mean / 10), largest)
+        } else {
+            (mean / 10, largest.min(mean / 20))
+        };
         loop {
             let (least, most) = self.extremes();
-            let difference = self.loads[most] - self.loads[least];
-            if difference <= tolerated {
+            if self.loads[most] - self.loads[least] <= tolerated {
                 return;
             }
-            tolerated = largest;
-            // Whoever has more than `largest` above another has a slot, and any slot of it makes both more
-            // even, so each turn lowers the sum of squares and this ends. Slots that nobody holds move for
-            // nothing; else the one that comes closest to even.
-            let of_most = slots.iter().filter(|slot| plan[**slot] == Some(most));
-            let best = of_most.min_by_key(|slot| {
-                let costs = self.wishes[**slot].held == Some(most);
-                (costs, (2 * weight(**slot)).abs_diff(difference), **slot)
-            });
-            let Some(&slot) = best else {
+            tolerated = then;
+            let Some((from, slot)) = self.best_move(least, slots, weight, plan) else {
                 return;
             };
             plan[slot] = Some(least);
-            self.loads[most] -= weight(slot);
+            self.loads[from] -= weight(slot);
             self.loads[least] += weight(slot);
         }
+    }
+
+    /// The slot to move to the member with the least, and who has it: of the member with the most that can give one. Each makes the
+    /// two more even, which lowers the sum of squares, so there is an end.
+    fn best_move(
+        &self,
+        least: usize,
+        slots: &[usize],
+        weight: &dyn Fn(usize) -> u64,
+        plan: &[Option<usize>],
+    ) -> Option<(usize, usize)> {
+        let mut givers: Vec<usize> = (0..self.loads.len()).collect();
+        givers.sort_by_key(|member| (Reverse(self.loads[*member]), Reverse(*member)));
+        givers.into_iter().find_map(|from| {
+            let difference = self.loads[from] - self.loads[least];
+            let theirs = slots.iter().copied().filter(|slot| plan[*slot] == Some(from));
+            // What is moved is to be worth it: a slot of 100 for a gain of 1 is not.
+            let gains = theirs.filter(|slot| {
+                let weight = weight(*slot);
+                weight < difference && difference - weight >= weight / 8
+            });
+            // Slots that nobody holds move for nothing; else the one that comes closest to even.
+            let best = gains.min_by_key(|slot| {
+                let costs = self.wishes[*slot].held == Some(from);
+                (costs, weight(*slot).saturating_mul(2).abs_diff(difference), *slot)
+            });
+            best.map(|slot| (from, slot))
+        })
     }
 }

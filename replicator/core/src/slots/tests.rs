@@ -133,7 +133,7 @@ impl Group {
         );
         let largest = self.weights.iter().copied().max().map_or(0, u64::from);
         assert!(
-            difference <= largest.max(mean / 10),
+            difference <= (largest + largest / 8).max(mean / 10),
             "weights differ by {difference}"
         );
         let idle = |slots: &BTreeSet<Slot>| slots.iter().filter(|slot| weight(slot) == 0).count() as u64;

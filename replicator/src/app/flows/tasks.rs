@@ -18,6 +18,7 @@ use crate::forms::Forms;
 use crate::groups::GroupSync;
 use crate::heartbeats::{self, Heartbeats};
 use crate::lanes::FlowEnds;
+use crate::loads;
 use crate::sampler::Sampler;
 use crate::storer;
 use crate::topics::{Departures, Discovery, Remake, Targets};
@@ -66,6 +67,7 @@ impl FlowRun {
             kept: self.metrics.kept_topics(),
         };
         tasks.spawn(named("discovery", discovery.run()));
+        let loads = self.start_loads(tasks, started, &group, catalog.clone());
         let heartbeats = self.start_heartbeats(tasks, started);
         let sampler = Sampler {
             source: self.source.clone(),
@@ -100,8 +102,22 @@ impl FlowRun {
             first_look,
             first: Arc::default(),
             weights,
+            loads,
             look,
         }
+    }
+
+    fn start_loads(
+        &self,
+        tasks: &mut JoinSet<&'static str>,
+        started: Instant,
+        group: &Arc<str>,
+        catalog: watch::Receiver<Arc<[Pairing]>>,
+    ) -> watch::Receiver<Arc<[u32]>> {
+        let (tell, loads) = watch::channel(Vec::new().into());
+        let measure = loads::measure(self.target.clone(), Arc::clone(group), started, catalog, tell);
+        tasks.spawn(named("loads", measure));
+        loads
     }
 
     fn start_heartbeats(
