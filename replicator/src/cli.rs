@@ -146,9 +146,21 @@ pub struct Verify {
     /// Only records whose timestamps are no older than this, such as 2h.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub since: Option<Duration>,
+    /// Only about so many percent of the records, in stretches drawn by chance: for large topics.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub sample: Option<f64>,
+    /// Draw the stretches that a run with this seed drew.
+    #[arg(long, value_name = "N", requires = "sample")]
+    pub seed: Option<u64>,
     /// How to report.
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>();
+    let wanted = number.ok().filter(|number| *number > 0.0 && *number <= 100.0);
+    wanted.ok_or_else(|| "write more than 0 and up to 100, such as 1 or 0.5%".to_owned())
 }
 
 /// What the commands that print privileges have in common. They connect to nothing.

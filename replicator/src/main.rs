@@ -18,6 +18,7 @@ use kuroshio::traces::{Traces, TracesError};
 use kuroshio::verify::{self, VerifyError};
 use kuroshio::{check, demo, import, logs, privilege, show, takeover};
 use kuroshio_core::control;
+use kuroshio_core::verify::Sample;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -258,6 +259,10 @@ fn verified(command: Verify, environment: &Environment) -> anyhow::Result<Exit> 
         flows: command.selected.flows,
         topic: command.topic,
         since: command.since,
+        sample: command.sample.map(|percent| Sample {
+            percent,
+            seed: command.seed.unwrap_or_else(|| fastrand::u64(..)),
+        }),
     };
     let report = match runtime()?.block_on(verify::run(&config, &request)) {
         Ok(report) => report,

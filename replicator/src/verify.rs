@@ -2,6 +2,7 @@
 
 mod partition;
 mod report;
+mod sampled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use indicatif::ProgressBar;
 use kuroshio_core::routes::is_reserved;
 use kuroshio_core::start::Metadata;
 use kuroshio_core::types::{Position, SourceOffset, TopicPartition, group_of};
+use kuroshio_core::verify::Sample;
 use kuroshio_wire::{ByPartition, Cluster, ConfigEntry, Error, GroupOffset, Stored};
 
 use crate::app;
@@ -43,6 +45,8 @@ pub struct Request {
     pub topic: Option<String>,
     /// Only records whose timestamps are no older.
     pub since: Option<Duration>,
+    /// Only a part, drawn by chance.
+    pub sample: Option<Sample>,
 }
 
 /// Why nothing was verified.
@@ -90,7 +94,7 @@ pub async fn run(config: &Config, request: &Request) -> Result<Report, VerifyErr
         Some(topic) if flows.iter().all(|flow| flow.partitions.is_empty()) => {
             Err(VerifyError::Topic(topic.clone()))
         }
-        _ => Ok(Report::of(flows)),
+        _ => Ok(Report::of(flows, request.sample)),
     }
 }
 
@@ -128,16 +132,14 @@ impl Ends<'_> {
                     target: &self.target,
                     topic: topics.get(&lane.source.topic).copied().unwrap_or_default(),
                     since,
+                    sample: request.sample,
                     position,
                     lane,
                 }),
                 Err(why) => report.partitions.push(PartitionReport::not_compared(&lane, why)),
             }
         }
-        let all = tasks
-            .iter()
-            .map(|task| task.position.offset.0.unsigned_abs())
-            .sum();
+        let all = tasks.iter().map(Task::offsets).sum();
         let bar = progress("reading both sides", all);
         let verified = stream::iter(tasks).map(|task| verify_one(task, bar.clone()));
         report
@@ -202,7 +204,7 @@ fn says(entries: Option<&Result<Vec<ConfigEntry>, Error>>, key: &str, value: &st
 }
 
 async fn verify_one(task: Task<'_>, bar: ProgressBar) -> PartitionReport {
-    let all = task.position.offset.0.unsigned_abs();
+    let all = task.offsets();
     let read = AtomicU64::new(0);
     let verified = task.verify(|more| {
         read.fetch_add(more, Ordering::Relaxed);

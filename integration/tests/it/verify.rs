@@ -1,8 +1,11 @@
 //! `kuroshio verify`: says that all is well where it is, and each fault by its name where it was planted.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, ensure};
 use kuroshio_core::origin::{Forward, Guard, HEADER, check};
 use kuroshio_core::types::{SourceOffset, TopicPartition};
+use kuroshio_core::verify::Sample;
 use kuroshio_integration::{Cluster, Ended, Kuroshio, Ledger, Load, RawRecord, append, command, pair, until};
 use kuroshio_wire::{Committer, GroupOffset};
 use serde_json::{Value, json};
@@ -244,5 +247,89 @@ async fn what_compaction_took_is_not_lost() -> Result<()> {
     let found = totals(&report, &["expected", "there", "compacted", "lost"]);
     // 7 itself has no successor.
     ensure!(ended.code == Some(2) && found == [8, 4, 3, 1], "{report}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sample_finds_what_lies_in_its_stretches() -> Result<()> {
+    const COPIED: u64 = 25_000;
+    const LOST: i64 = 12_000;
+    let pair = pair().await?;
+    let (topic, flow) = ("drawn.orders", "drawn-tw-jp");
+    on_all(&[&pair.tw, &pair.jp], topic, 1).await?;
+    let mut config = one_way(pair, "drawn", &["drawn[.].*"]);
+    config["instance"] = json!("drawn");
+    let mut process = Kuroshio::run(config.clone())?;
+    process.ready(WAIT).await?;
+    let load = Load {
+        records: COPIED,
+        partitions: 1,
+        rate: None,
+    };
+    let ledger = Ledger::new(212);
+    // Others write to the target, too: offsets are not those of the source.
+    tokio::try_join!(
+        ledger.produce(&pair.tw, topic, load),
+        ledger.produce(
+            &pair.jp,
+            topic,
+            Load {
+                records: 3_000,
+                ..load
+            }
+        )
+    )?;
+    until_there(&pair.jp, topic, 28_000).await?;
+    process.terminate()?;
+    process.exited(WAIT).await?;
+    let copied = i64::try_from(COPIED)?;
+    let partition = TopicPartition::new(topic, 0);
+    let drawn = |seed, end| Sample { percent: 30.0, seed }.stretches(&partition, 0..end);
+    let within = |stretches: &[Range<i64>], of: Range<i64>| -> i64 {
+        let both = |one: &Range<i64>| (one.end.min(of.end) - one.start.max(of.start)).max(0);
+        stretches.iter().map(both).sum()
+    };
+    let sampled = async |seed: u64| {
+        let seed = seed.to_string();
+        verify(&config, &["--sample", "30%", "--seed", &seed]).await
+    };
+    for seed in [1, 2, 3] {
+        let (ended, report) = sampled(seed).await?;
+        let expected = within(&drawn(seed, copied), 0..copied).unsigned_abs();
+        ensure!(
+            ended.code == Some(0) && totals(&report, &["expected", "there"]) == [expected, expected],
+            "{expected} {report}"
+        );
+        ensure!(
+            report["sample"] == json!({ "percent": 30.0, "seed": seed }),
+            "{report}"
+        );
+    }
+
+    let source: Vec<RawRecord> = (0..LOST)
+        .map(|number| written(number, 1_700_000_000_000))
+        .collect();
+    for part in source.chunks(500) {
+        append(&pair.tw, topic, 0, part).await?;
+    }
+    let stored = until_stored(&pair.jp, &format!("kuroshio.{flow}"), topic, 0).await?;
+    pretend(&pair.jp, flow, topic, stored, copied + LOST).await?;
+    let (ended, report) = verify(&config, &["--sample", "100"]).await?;
+    let all = [COPIED + LOST.unsigned_abs(), COPIED, LOST.unsigned_abs()];
+    ensure!(
+        ended.code == Some(2) && totals(&report, &["expected", "there", "lost"]) == all,
+        "{report}"
+    );
+    for seed in [1, 2, 3, 4] {
+        let (ended, report) = sampled(seed).await?;
+        let stretches = drawn(seed, copied + LOST);
+        let lost = within(&stretches, copied..copied + LOST).unsigned_abs();
+        let there = within(&stretches, 0..copied).unsigned_abs();
+        ensure!(
+            totals(&report, &["expected", "there", "lost"]) == [lost + there, there, lost]
+                && ended.code == Some(if lost > 0 { 2 } else { 0 }),
+            "seed {seed}, {stretches:?}: {report}"
+        );
+    }
     Ok(())
 }

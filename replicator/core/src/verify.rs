@@ -2,12 +2,16 @@
 //!
 //! Both are told in the order of their logs. What matched is forgotten at once, so memory holds what was read ahead, and what is missing.
 
+mod sample;
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::batch::Record;
 use crate::origin;
 use crate::types::{SourceOffset, TargetOffset};
+
+pub use sample::{STRETCH, Sample};
 
 /// Records that may be missing at a time; beyond that the oldest are given up for lost.
 const OPEN_MAX: usize = 1 << 20;

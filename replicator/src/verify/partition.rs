@@ -1,11 +1,12 @@
 //! One partition, read on both sides at once.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use kuroshio_core::batch::Record;
 use kuroshio_core::origin::{self, Guard, GuardError, Tag, Verdict};
 use kuroshio_core::types::{Position, SourceOffset, TargetOffset, TopicPartition};
-use kuroshio_core::verify::{Books, Digest, key_digest};
+use kuroshio_core::verify::{Books, Digest, Sample, key_digest};
 use kuroshio_wire::{Cluster, Error, Isolation, OffsetAt};
 
 use super::{LOOK, PartitionReport, UNSTABLE};
@@ -37,6 +38,9 @@ pub(super) enum Trouble {
         cluster: String,
         at: i64,
     },
+    /// Where the copies of a stretch begin was not found.
+    #[error("{0}")]
+    Translation(#[from] kuroshio_client::Error),
     /// The names make no tag.
     #[error("{0}")]
     Guard(#[from] GuardError),
@@ -59,22 +63,24 @@ pub(super) struct Task<'a> {
     pub(super) topic: Topic,
     /// Records with older timestamps do not count: milliseconds since 1970.
     pub(super) since: Option<i64>,
+    /// Only a part of it.
+    pub(super) sample: Option<Sample>,
     /// Up to here everything was copied.
     pub(super) position: Position,
     pub(super) lane: Lane,
 }
 
 /// A log that is read from its beginning to its end.
-struct Log<'a> {
-    cluster: &'a Cluster,
-    partition: &'a TopicPartition,
-    next: i64,
-    end: i64,
+pub(super) struct Log<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) partition: &'a TopicPartition,
+    pub(super) next: i64,
+    pub(super) end: i64,
 }
 
 impl Log<'_> {
     /// Its next committed records; `None`: there are no more.
-    async fn read(&mut self) -> Result<Option<Vec<Record>>, Trouble> {
+    pub(super) async fn read(&mut self) -> Result<Option<Vec<Record>>, Trouble> {
         if self.next >= self.end {
             return Ok(None);
         }
@@ -96,11 +102,11 @@ impl Log<'_> {
 }
 
 /// The source as it must be on the target.
-struct Expected<'a> {
+pub(super) struct Expected<'a> {
     log: Log<'a>,
     guard: Guard,
     /// What is before it does not count.
-    from: SourceOffset,
+    pub(super) from: SourceOffset,
     skipped: u64,
 }
 
@@ -130,21 +136,52 @@ impl Expected<'_> {
 }
 
 /// Where a log begins and ends.
-struct Span {
-    start: i64,
-    end: i64,
+pub(super) struct Span {
+    pub(super) start: i64,
+    pub(super) end: i64,
+}
+
+/// A piece of the partition that is compared.
+pub(super) struct Piece<'a> {
+    books: Books,
+    expected: Option<Expected<'a>>,
+    /// The offset after its last.
+    until: SourceOffset,
+    /// The target has all copies from the first on.
+    whole: bool,
+    /// A copy of what lies behind it was seen.
+    pub(super) passed: bool,
 }
 
 impl Task<'_> {
+    /// How many source offsets will be read, about.
+    pub(super) fn offsets(&self) -> u64 {
+        let share = self.sample.map_or(1.0, |sample| sample.percent / 100.0);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "for people"
+        )]
+        let offsets = (self.position.offset.0 as f64 * share) as u64;
+        offsets
+    }
+
     /// Reads both sides; `told` hears how many offsets of the source were read.
     pub(super) async fn verify(&self, told: impl Fn(u64)) -> Result<PartitionReport, Trouble> {
         let target = self.readable().await?;
         let mut report = PartitionReport::new(&self.lane, self.position.offset);
-        let mut books = Books::new(self.topic.compacted);
-        let mut expected: Option<Expected<'_>> = None;
-        // Copies before this offset may be of anything that the topic was before.
-        let ours_from = self.position.copies.in_order.map_or(0, |offset| offset.0);
-        let mut whole = target.start <= ours_from;
+        if let Some(sample) = self.sample {
+            self.sampled(&target, sample, &mut report, &told).await?;
+            return Ok(report);
+        }
+        let mut piece = Piece {
+            books: Books::new(self.topic.compacted),
+            expected: None,
+            until: self.position.offset,
+            whole: target.start <= self.ours_from(),
+            passed: false,
+        };
         let mut log = Log {
             cluster: self.target,
             partition: &self.lane.target,
@@ -152,53 +189,94 @@ impl Task<'_> {
             end: target.end,
         };
         while let Some(records) = log.read().await? {
-            for record in records {
-                let Some((of, explains)) = self.copied(&record) else {
-                    report.others += 1;
-                    continue;
-                };
-                if record.offset < ours_from {
-                    (whole, report.before) = (false, report.before + 1);
-                    continue;
-                }
-                if of >= self.position.offset {
-                    continue;
-                }
-                let source = match &mut expected {
-                    Some(source) => source,
-                    None => expected.insert(self.expected(whole, of).await?),
-                };
-                if of < source.from {
-                    report.before += 1;
-                    continue;
-                }
-                told(source.tell(of, self.topic.stamped, &mut books).await?);
-                let at = TargetOffset(record.offset);
-                if explains {
-                    books.copy(of, Digest::of(&record, !self.topic.stamped), at);
-                } else {
-                    books.claim(of, at);
-                }
-            }
+            self.see(&records, &mut piece, &mut report, &told).await?;
         }
-        let mut source = match expected {
-            Some(source) => source,
-            None => self.expected(whole, self.position.offset).await?,
-        };
-        told(
-            source
-                .tell(self.position.offset, self.topic.stamped, &mut books)
-                .await?,
-        );
-        report.from = source.from.0;
-        let later = self.later(&books, &target).await?;
-        let findings = books.close(|of, key| later.get(&key).is_some_and(|newest| *newest > of.0));
-        report.take(&findings, source.skipped);
+        report.from = self.finish(piece, &target, &mut report, &told).await?.0;
         Ok(report)
     }
 
+    /// Copies before this offset may be of anything that the topic was before.
+    pub(super) fn ours_from(&self) -> i64 {
+        self.position.copies.in_order.map_or(0, |offset| offset.0)
+    }
+
+    /// A piece whose source offsets are known.
+    pub(super) fn piece(&self, offsets: &Range<i64>) -> Result<Piece<'_>, Trouble> {
+        Ok(Piece {
+            books: Books::new(self.topic.compacted),
+            expected: Some(self.source(offsets.clone())?),
+            until: SourceOffset(offsets.end),
+            whole: false,
+            passed: false,
+        })
+    }
+
+    /// Records of the target, in the order of its log.
+    pub(super) async fn see<'t>(
+        &'t self,
+        records: &[Record],
+        piece: &mut Piece<'t>,
+        report: &mut PartitionReport,
+        told: &impl Fn(u64),
+    ) -> Result<(), Trouble> {
+        for record in records {
+            let Some((of, explains)) = self.copied(record) else {
+                report.others += 1;
+                continue;
+            };
+            if record.offset < self.ours_from() {
+                (piece.whole, report.before) = (false, report.before + 1);
+                continue;
+            }
+            if of >= piece.until {
+                piece.passed = true;
+                continue;
+            }
+            let source = match &mut piece.expected {
+                Some(source) => source,
+                None => piece.expected.insert(self.expected(piece.whole, of).await?),
+            };
+            if of < source.from {
+                report.before += 1;
+                continue;
+            }
+            told(source.tell(of, self.topic.stamped, &mut piece.books).await?);
+            let at = TargetOffset(record.offset);
+            if explains {
+                let digest = Digest::of(record, !self.topic.stamped);
+                piece.books.copy(of, digest, at);
+            } else {
+                piece.books.claim(of, at);
+            }
+        }
+        Ok(())
+    }
+
+    /// All copies were seen. Gives where the piece began.
+    pub(super) async fn finish<'t>(
+        &'t self,
+        mut piece: Piece<'t>,
+        target: &Span,
+        report: &mut PartitionReport,
+        told: &impl Fn(u64),
+    ) -> Result<SourceOffset, Trouble> {
+        let mut source = match piece.expected.take() {
+            Some(source) => source,
+            None => self.expected(piece.whole, piece.until).await?,
+        };
+        told(
+            source
+                .tell(piece.until, self.topic.stamped, &mut piece.books)
+                .await?,
+        );
+        let later = self.later(&piece.books, target).await?;
+        let survived = |of: SourceOffset, key| later.get(&key).is_some_and(|newest| *newest > of.0);
+        report.take(&piece.books.close(survived), source.skipped);
+        Ok(source.from)
+    }
+
     /// The source record that a copy is one of, and whether its tag explains what it stands at.
-    fn copied(&self, record: &Record) -> Option<(SourceOffset, bool)> {
+    pub(super) fn copied(&self, record: &Record) -> Option<(SourceOffset, bool)> {
         let source = &self.lane.source;
         let check = origin::check(record.key.as_deref(), record.value.as_deref());
         let mut claimed = None;
@@ -218,7 +296,7 @@ impl Task<'_> {
     }
 
     /// The source, from the record with which copying began. `whole`: the target has all copies from the first on, which is of `first`.
-    async fn expected(&self, whole: bool, first: SourceOffset) -> Result<Expected<'_>, Trouble> {
+    pub(super) async fn expected(&self, whole: bool, first: SourceOffset) -> Result<Expected<'_>, Trouble> {
         let list = |at| self.list(self.source, &self.lane.source, at);
         let log_start = list(OffsetAt::Earliest).await?.unwrap_or(0);
         let began = match self.flow.start {
@@ -232,31 +310,36 @@ impl Task<'_> {
             Some(ms) => list(OffsetAt::Timestamp(ms)).await?.unwrap_or(end),
             None => 0,
         };
-        let from = began.max(log_start).max(since).min(end);
+        self.source(began.max(log_start).max(since).min(end)..end)
+    }
+
+    /// These offsets of the source.
+    fn source(&self, offsets: Range<i64>) -> Result<Expected<'_>, Trouble> {
         let (source, target) = (&self.lane.source, &self.lane.target);
+        let guard = Guard::new(
+            &self.flow.source,
+            &source.topic,
+            source.partition,
+            &self.flow.target,
+            &target.topic,
+            self.flow.forward.into(),
+        )?;
         Ok(Expected {
+            from: SourceOffset(offsets.start),
             log: Log {
                 cluster: self.source,
                 partition: source,
-                next: from,
-                end,
+                next: offsets.start,
+                end: offsets.end,
             },
-            guard: Guard::new(
-                &self.flow.source,
-                &source.topic,
-                source.partition,
-                &self.flow.target,
-                &target.topic,
-                self.flow.forward.into(),
-            )?,
-            from: SourceOffset(from),
+            guard,
             skipped: 0,
         })
     }
 
     /// From where on the target has copies that count: timestamps are copied, so none of a record behind the first that is young enough lies before
     /// the first that is as young here.
-    async fn target_from(&self, target: &Span) -> Result<i64, Trouble> {
+    pub(super) async fn target_from(&self, target: &Span) -> Result<i64, Trouble> {
         match self.since.filter(|_| !self.topic.stamped) {
             None => Ok(target.start),
             Some(ms) => {

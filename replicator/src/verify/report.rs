@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use kuroshio_core::types::SourceOffset;
-use kuroshio_core::verify::{Fault, Findings, Range};
+use kuroshio_core::verify::{Fault, Findings, Range, STRETCH, Sample};
 use serde::Serialize;
 
 use crate::config::Flow;
@@ -18,8 +18,20 @@ use crate::survey::Lane;
 pub struct Report {
     /// Everything that must be there is there, once, in order and unchanged, and all of it could be compared.
     pub ok: bool,
+    /// If only a part was compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Sampled>,
     /// In the order of the file.
     pub flows: Vec<FlowReport>,
+}
+
+/// What part was compared.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Sampled {
+    /// Of the source's offsets, about.
+    pub percent: f64,
+    /// Draws the same part again.
+    pub seed: u64,
 }
 
 /// What was found in a flow.
@@ -80,10 +92,13 @@ pub struct PartitionReport {
     /// How many records.
     #[serde(flatten)]
     pub totals: Totals,
-    /// Copies of records before `from`, or of what the topic was before.
+    /// Copies of records before `from`, or of what the topic was before; of a sample, what was read before a stretch began.
     pub before: u64,
     /// Records on the target that are no copies by this flow.
     pub others: u64,
+    /// Pieces that were compared, where only a part was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stretches: Option<u64>,
     /// The first ranges of source offsets with each fault.
     pub faults: Vec<FaultRange>,
     /// Why it could not be compared.
@@ -139,9 +154,10 @@ impl Totals {
 }
 
 impl Report {
-    pub(super) fn of(flows: Vec<FlowReport>) -> Self {
+    pub(super) fn of(flows: Vec<FlowReport>, sample: Option<Sample>) -> Self {
         Self {
             ok: flows.iter().all(|flow| flow.ok),
+            sample: sample.map(|Sample { percent, seed }| Sampled { percent, seed }),
             flows,
         }
     }
@@ -155,11 +171,19 @@ impl Report {
         for flow in &self.flows {
             flow.write(&mut text)?;
         }
-        let verdict = if self.ok {
-            "ok: everything that must be there is there, once, in order and unchanged"
-        } else {
-            "NOT ok"
+        let verdict = match (self.ok, self.sample) {
+            (true, None) => "ok: everything that must be there is there, once, in order and unchanged",
+            (true, Some(_)) => {
+                "ok: everything that was looked at and must be there is there, once, in order and unchanged"
+            }
+            (false, _) => "NOT ok",
         };
+        if let Some(Sampled { percent, seed }) = self.sample {
+            writeln!(
+                text,
+                "only a part was compared: about {percent}% of the offsets, in stretches of {STRETCH}; --seed {seed} draws it again"
+            )?;
+        }
         writeln!(text, "{verdict}")?;
         Ok(text)
     }
@@ -257,6 +281,7 @@ impl PartitionReport {
             totals: Totals::default(),
             before: 0,
             others: 0,
+            stretches: None,
             faults: Vec::new(),
             problem: None,
         }
@@ -271,13 +296,13 @@ impl PartitionReport {
 
     /// Takes in what was found, and how many records the flow leaves out.
     pub(super) fn take(&mut self, findings: &Findings, skipped: u64) {
-        self.totals = Totals::of(findings, skipped);
+        self.totals.add(&Totals::of(findings, skipped));
         let shown = |range: &Range| FaultRange {
             fault: range.fault.as_str(),
             from: range.from.0,
             to: range.to.0,
             at: range.at.map(|at| at.0),
         };
-        self.faults = findings.ranges.iter().map(shown).collect();
+        self.faults.extend(findings.ranges.iter().map(shown));
     }
 }
