@@ -1,5 +1,5 @@
 # The commands of this project; what they do in detail is in the scripts that they call.
-.PHONY: demo test lint ratios fuzz sbom audit image image-release image-kafka
+.PHONY: demo test lint ratios fuzz sbom audit image image-release image-kafka soak
 
 CARGO ?= cargo
 
@@ -24,6 +24,13 @@ lint:
 # Fails when a rule of the core takes many times as long as a plain loop that does the same work, in the same run.
 ratios:
 	$(CARGO) bench --package kuroshio-core-benches --bench ratios
+
+# An hour under load with instances that come and go: what is needed stays flat, and all is exact at the end (benches/README.md).
+MINUTES ?= 60
+RATE ?= 5000
+soak: image-kafka
+	$(CARGO) build --release --package kuroshio --package kuroshio-benches --bin kuroshio --bin soak
+	target/release/soak --minutes $(MINUTES) --rate $(RATE)
 
 # What others can send to us does no harm: every target of `fuzz` on its seeds and corpus, then FUZZ_SECONDS of new inputs each.
 # TARGETS="config import" for some of them.

@@ -1,4 +1,4 @@
-//! What the kernel knows of a process: CPU time, peak memory, start.
+//! What the kernel knows of a process: CPU time, memory, threads, descriptors, start.
 
 use std::fs;
 use std::time::Duration;
@@ -42,13 +42,43 @@ impl Process {
     /// # Errors
     /// When it has ended.
     pub fn peak_rss(self) -> Result<u64> {
+        Ok(self.status("VmHWM:")? * 1024)
+    }
+
+    /// The memory it has resident, in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn rss(self) -> Result<u64> {
+        Ok(self.status("VmRSS:")? * 1024)
+    }
+
+    /// How many threads it has.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn threads(self) -> Result<u64> {
+        self.status("Threads:")
+    }
+
+    /// How many files and sockets it has open.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn descriptors(self) -> Result<u64> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid));
+        Ok(open
+            .with_context(|| format!("process {} has ended", self.pid))?
+            .count() as u64)
+    }
+
+    /// A number in `/proc/PID/status`.
+    fn status(self, key: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.split_whitespace().next());
-        let kib: u64 = kib
-            .with_context(|| format!("process {} has no VmHWM", self.pid))?
-            .parse()?;
-        Ok(kib * 1024)
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        let number = number.with_context(|| format!("process {} has no {key}", self.pid))?;
+        Ok(number.parse()?)
     }
 
     /// The fields of `/proc/PID/stat` after the name, which may hold anything.
@@ -78,6 +108,12 @@ mod tests {
             pid: std::process::id(),
         };
         assert!(this.peak_rss().unwrap() > 100_000);
+        assert!((100_000..=this.peak_rss().unwrap()).contains(&this.rss().unwrap()));
+        assert!(this.threads().unwrap() >= 1);
+        let before = this.descriptors().unwrap();
+        let open = fs::File::open("/proc/self/status").unwrap();
+        assert!(this.descriptors().unwrap() > before.saturating_sub(1));
+        drop(open);
         assert!(this.age().unwrap() < Duration::from_secs(3600 * 24));
         this.cpu().unwrap();
     }
