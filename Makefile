@@ -1,5 +1,5 @@
 # The commands of this project; what they do in detail is in the scripts that they call.
-.PHONY: demo test lint ratios fuzz sbom audit image image-release image-kafka
+.PHONY: demo test lint ratios fuzz sbom audit book image image-release image-kafka
 
 CARGO ?= cargo
 
@@ -40,6 +40,12 @@ audit:
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	@$(CARGO) deny fetch db || { echo "audit: RustSec's database of advisories cannot be reached from here: NOTHING WAS CHECKED" >&2; exit 1; }
 	$(CARGO) deny check advisories
+
+# target/book: the documentation as HTML. Not optimised, since compiling mdBook takes longer than it ever works here.
+MDBOOK ?= mdbook
+book:
+	$(MDBOOK) --version >/dev/null 2>&1 || $(CARGO) install --locked --debug --no-default-features --features search mdbook@0.5.4
+	$(MDBOOK) build
 
 # The image kuroshio:VERSION, from a release build on this machine and Debian's packages; no registry is asked (docs/image.md).
 IMAGE ?= kuroshio:$(VERSION)
