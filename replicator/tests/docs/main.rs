@@ -8,7 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod commands;
 mod configuration;
+mod examples;
 mod links;
 
 use std::collections::BTreeMap;
