@@ -1,5 +1,5 @@
 # The commands of this project; what they do in detail is in the scripts that they call.
-.PHONY: demo test lint ratios fuzz sbom audit book image image-release image-kafka
+.PHONY: demo test lint ratios fuzz sbom audit book release publishable image image-release image-kafka
 
 CARGO ?= cargo
 
@@ -61,6 +61,14 @@ image-release:
 	  --build-arg REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') \
 	  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
 	  --build-arg CREATED=$$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ) .
+
+# target/release-VERSION: binary, manual, completions, SBOM, chart, checksums; the same commit gives the same bytes. A push of nothing.
+release:
+	CARGO=$(CARGO) replicator/release.sh $(VERSION)
+
+# Whether the crates for services could be published as they are: packed, and compiled from what was packed. Publishes nothing.
+publishable:
+	$(CARGO) publish --dry-run --locked --package kuroshio-core --package kuroshio-wire --package kuroshio-client
 
 # The images apache/kafka:VERSION, pulled or built.
 VERSIONS ?= 4.3.1 3.9.1

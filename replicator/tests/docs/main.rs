@@ -12,6 +12,7 @@ mod commands;
 mod configuration;
 mod examples;
 mod links;
+mod man;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
