@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod aws;
 mod commands;
 mod configuration;
 mod examples;
