@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use kuroshio::config::{self, Environment};
+use regex::Regex;
 
 /// Mistakes of a part of a file, but for what it lacks because it is a part, and for files that are not here.
 fn mistakes(text: &str) -> Vec<String> {
@@ -70,5 +71,24 @@ fn planted_mistakes_are_found() {
         ("defaults: { delivery: twice }\n", 1),
     ] {
         assert_eq!(mistakes(text).len(), count, "{text}: {:?}", mistakes(text));
+    }
+}
+
+#[test]
+fn compose_has_what_it_mounts() {
+    let compose = super::text("compose.yaml");
+    let mounted = Regex::new(r"\./([^:\s]+):/").unwrap();
+    let mut count = 0;
+    for path in mounted.captures_iter(&compose) {
+        count += 1;
+        assert!(super::root().join(&path[1]).exists(), "{}", &path[1]);
+    }
+    assert!(count >= 5, "{count} mounts: are they still found?");
+    assert_eq!(
+        mistakes(&super::text("config/compose/kuroshio.yaml")),
+        Vec::<String>::new()
+    );
+    for (name, version) in [("kuroshio", env!("CARGO_PKG_VERSION")), ("apache/kafka", "4.3.1")] {
+        assert!(compose.contains(&format!("{name}:{version}}}")), "{name}");
     }
 }

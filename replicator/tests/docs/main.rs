@@ -14,6 +14,7 @@ mod configuration;
 mod examples;
 mod links;
 mod man;
+mod sentences;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
