@@ -1,4 +1,4 @@
-//! Commands that sentences name are there: our subcommands and their flags, and the targets of make.
+//! What sentences name is there: our subcommands and their flags, the targets of make, metrics and alerts.
 
 use clap::CommandFactory;
 use kuroshio::cli::Cli;
@@ -51,6 +51,35 @@ fn commands_within_sentences_are_there() {
         }
     }
     assert!(count > 50, "only {count}: are they still found?");
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn metrics_and_alerts_within_sentences_are_there() {
+    let metric = Regex::new(r"\bkuroshio_[a-z_]+\b").unwrap();
+    let alert = Regex::new(r"\bKuroshio[A-Z]\w+").unwrap();
+    let described = super::text("docs/metrics.md");
+    let rules = super::text("helm/kuroshio/rules/kuroshio.yaml");
+    // Crates, where they are named as Rust does.
+    let crates = ["kuroshio_client"];
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for (page, text) in super::pages() {
+        let metrics = metric.find_iter(&text).map(|found| found.as_str());
+        let alerts = alert.find_iter(&text).map(|found| found.as_str());
+        for name in metrics.filter(|name| !crates.contains(name)) {
+            count += 1;
+            if !described.contains(&format!("| `{name}` |")) {
+                wrong.push(format!("{page}: {name}"));
+            }
+        }
+        for name in alerts {
+            count += 1;
+            if !rules.contains(&format!("- alert: {name}\n")) {
+                wrong.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert!(count > 80, "only {count}: are they still found?");
     assert_eq!(wrong, Vec::<String>::new());
 }
 
