@@ -62,7 +62,7 @@ image-release:
 	  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
 	  --build-arg CREATED=$$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ) .
 
-# target/release-VERSION: binary, manual, completions, SBOM, chart, checksums; the same commit gives the same bytes. A push of nothing.
+# target/release-VERSION: binary, manual, completions, SBOM, chart, checksums. Publishes nothing.
 release:
 	CARGO=$(CARGO) replicator/release.sh $(VERSION)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes target/release-VERSION: an archive with the binary, manual, completions and reference; the SBOM; the chart; SHA256SUMS. The same
-# commit, toolchain and C compiler give the same bytes, wherever the checkout and cargo's folder lie.
+# Writes target/release-VERSION: an archive with the binary, manual, completions and reference; the SBOM; the chart; SHA256SUMS. Made so that
+# the same commit, toolchain and C compiler give the same bytes, wherever the checkout and cargo's folder lie.
 #
 # replicator/release.sh VERSION
 set -euo pipefail
@@ -45,7 +45,7 @@ here=helm/tests
 helm package helm/kuroshio --destination "$out" >/dev/null
 (
   cd "$out"
-  tar -xzf "kuroshio-$version.tgz"
+  tar -xzmf "kuroshio-$version.tgz"
   packed kuroshio >"kuroshio-$version.tgz"
   rm -r kuroshio
 )
