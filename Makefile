@@ -1,5 +1,5 @@
 # The commands of this project; what they do in detail is in the scripts that they call.
-.PHONY: demo test lint ratios fuzz sbom audit image image-release image-kafka soak
+.PHONY: demo test lint ratios fuzz sbom audit book release publishable image image-release image-kafka soak
 
 CARGO ?= cargo
 
@@ -48,6 +48,12 @@ audit:
 	@$(CARGO) deny fetch db || { echo "audit: RustSec's database of advisories cannot be reached from here: NOTHING WAS CHECKED" >&2; exit 1; }
 	$(CARGO) deny check advisories
 
+# target/book: the documentation as HTML. Not optimised, since compiling mdBook takes longer than it ever works here.
+MDBOOK ?= mdbook
+book:
+	$(MDBOOK) --version >/dev/null 2>&1 || $(CARGO) install --locked --debug --no-default-features --features search mdbook@0.5.4
+	$(MDBOOK) build
+
 # The image kuroshio:VERSION, from a release build on this machine and Debian's packages; no registry is asked (docs/image.md).
 IMAGE ?= kuroshio:$(VERSION)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
@@ -62,6 +68,14 @@ image-release:
 	  --build-arg REVISION=$$(git describe --always --dirty --abbrev=40 --exclude '*') \
 	  --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
 	  --build-arg CREATED=$$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ) .
+
+# target/release-VERSION: binary, manual, completions, SBOM, chart, checksums. Publishes nothing.
+release:
+	CARGO=$(CARGO) replicator/release.sh $(VERSION)
+
+# Whether the crates for services could be published as they are: packed, and compiled from what was packed. Publishes nothing.
+publishable:
+	$(CARGO) publish --dry-run --locked --package kuroshio-core --package kuroshio-wire --package kuroshio-client
 
 # The images apache/kafka:VERSION, pulled or built.
 VERSIONS ?= 4.3.1 3.9.1

@@ -159,10 +159,22 @@ fn every_alert_has_its_page() {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "))
     {
-        assert!(
-            index.contains(&format!("| {alert} |")),
-            "{alert} is not in docs/runbooks/README.md"
-        );
+        let rows = index
+            .lines()
+            .filter(|line| line.starts_with(&format!("| {alert} |")));
+        let pages: Vec<_> = rows
+            .filter_map(|row| row.split_once("](")?.1.split_once(')'))
+            .map(|(page, _)| page)
+            .collect();
+        assert!(!pages.is_empty(), "{alert} is not in docs/runbooks/README.md");
+        for page in pages {
+            let page = std::fs::read_to_string(repository("docs/runbooks").join(page)).unwrap();
+            let title = page.lines().next().unwrap();
+            assert!(
+                title.starts_with("# ") && title.contains(alert),
+                "{alert}: {title}"
+            );
+        }
     }
 }
 
