@@ -364,7 +364,7 @@ impl Cluster {
     }
 
     /// Runs blocking work with a fresh consumer beside the runtime.
-    async fn with_consumer<T: Send + 'static>(
+    pub(crate) async fn with_consumer<T: Send + 'static>(
         &self,
         work: impl FnOnce(&BaseConsumer) -> Result<T> + Send + 'static,
     ) -> Result<T> {

@@ -1,5 +1,6 @@
 //! What was produced, and whether it arrived.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -65,6 +66,20 @@ impl Ledger {
     /// # Errors
     /// When a record is not acknowledged within five minutes.
     pub async fn produce(&self, cluster: &Cluster, topic: &str, load: Load) -> Result<()> {
+        self.produce_until(cluster, topic, load, &Arc::default()).await
+    }
+
+    /// [`Ledger::produce`], ended before all `records` are produced by `stop`.
+    ///
+    /// # Errors
+    /// As [`Ledger::produce`].
+    pub async fn produce_until(
+        &self,
+        cluster: &Cluster,
+        topic: &str,
+        load: Load,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<()> {
         let first = {
             let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
             book.producers += u32::try_from(CODECS.len())?;
@@ -90,6 +105,7 @@ impl Ledger {
                     rate: load.rate.map(|rate| (rate / count).max(1)),
                     ..load
                 },
+                stop: Arc::clone(stop),
             };
             tokio::task::spawn_blocking(move || work.run())
         });
@@ -179,6 +195,7 @@ struct Work {
     number: u32,
     seed: u64,
     load: Load,
+    stop: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -202,6 +219,9 @@ impl Work {
         let mut digester = Digester::default();
         let start = Instant::now();
         for sent in 0..self.load.records {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
             if let Some(rate) = self.load.rate {
                 let due = Duration::from_nanos(sent.saturating_mul(1_000_000_000) / rate);
                 thread::sleep(due.saturating_sub(start.elapsed())); // the pace itself; nothing waits for it
