@@ -359,7 +359,7 @@ impl Cluster {
             .collect())
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+    pub(crate) fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         Ok(self.client().create()?)
     }
 
@@ -462,7 +462,7 @@ impl Drop for Cluster {
     }
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(REQUEST))
         .operation_timeout(Some(REQUEST))

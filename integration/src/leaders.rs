@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
@@ -15,10 +15,14 @@ use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, ApiKey, BrokerId, ElectLeadersRequest, RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
+use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
 
-use crate::cluster::{Cluster, REQUEST};
+use crate::cluster::{Cluster, REQUEST, options};
 use crate::wait::until;
+
+/// Between two looks at a broker that comes back.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A partition and its brokers, by their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,21 @@ pub struct Led {
 }
 
 impl Cluster {
+    /// Creates a topic of one partition on these brokers, of which the first one leads; later any may, whatever it has (an unclean election).
+    ///
+    /// # Errors
+    /// When the cluster refuses.
+    pub async fn create_unclean(&self, name: &str, brokers: &[i32]) -> Result<()> {
+        let partitions = [brokers];
+        let topic = NewTopic::new(name, 1, TopicReplication::Variable(&partitions))
+            .set("unclean.leader.election.enable", "true")
+            .set("min.insync.replicas", "1");
+        for outcome in self.admin()?.create_topics(&[topic], &options()).await? {
+            outcome.map_err(|(topic, code)| anyhow!("creating {topic} on {}: {code}", self.alias()))?;
+        }
+        Ok(())
+    }
+
     /// Who leads the partitions of all topics, Kafka's own too.
     ///
     /// # Errors
@@ -70,7 +89,12 @@ impl Cluster {
                 let behind = all
                     .iter()
                     .find(|led| led.leader < 0 || led.in_sync.len() < led.replicas.len());
-                behind.map_or(Ok(()), |led| Err(format!("{led:?}")))
+                let Some(behind) = behind else {
+                    return Ok(());
+                };
+                // A look makes a client, and a broker that starts has enough to do.
+                tokio::time::sleep(PAUSE).await;
+                Err(format!("{behind:?}"))
             },
         )
         .await
