@@ -1,5 +1,5 @@
 # The commands of this project; what they do in detail is in the scripts that they call.
-.PHONY: demo test lint ratios fuzz sbom audit book release publishable image image-release image-kafka soak
+.PHONY: demo test nemesis faults lint ratios fuzz sbom audit book release publishable image image-release image-kafka soak
 
 CARGO ?= cargo
 
@@ -12,6 +12,18 @@ demo:
 test: image-kafka
 	$(CARGO) test --workspace --no-run
 	$(CARGO) test --workspace
+
+# Random faults between two real clusters of three brokers, for ten minutes (docs/faults.md); `make test` has a minute of it.
+# KUROSHIO_SEED=N repeats a run.
+NEMESIS_SECONDS ?= 600
+nemesis: image-kafka
+	$(CARGO) build --package kuroshio
+	NEMESIS_SECONDS=$(NEMESIS_SECONDS) $(CARGO) test --package kuroshio-integration --test it nemesis::random_faults -- --exact --nocapture
+
+# Every fault by itself, and the table of docs/faults.md: half an hour. NEMESIS_FAULT="frozen,clock": those with one of these in their names.
+faults: image-kafka
+	$(CARGO) build --package kuroshio
+	$(CARGO) test --package kuroshio-integration --test it nemesis::every_fault_by_itself -- --exact --ignored --nocapture
 
 # What CI refuses.
 lint:

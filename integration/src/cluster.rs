@@ -359,12 +359,12 @@ impl Cluster {
             .collect())
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+    pub(crate) fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         Ok(self.client().create()?)
     }
 
     /// Runs blocking work with a fresh consumer beside the runtime.
-    async fn with_consumer<T: Send + 'static>(
+    pub(crate) async fn with_consumer<T: Send + 'static>(
         &self,
         work: impl FnOnce(&BaseConsumer) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -462,7 +462,7 @@ impl Drop for Cluster {
     }
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(REQUEST))
         .operation_timeout(Some(REQUEST))

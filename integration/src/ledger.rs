@@ -1,5 +1,6 @@
 //! What was produced, and whether it arrived.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -65,39 +66,79 @@ impl Ledger {
     /// # Errors
     /// When a record is not acknowledged within five minutes.
     pub async fn produce(&self, cluster: &Cluster, topic: &str, load: Load) -> Result<()> {
-        let first = {
-            let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-            book.producers += u32::try_from(CODECS.len())?;
-            book.producers - u32::try_from(CODECS.len())?
-        };
+        let first = self.producers(CODECS.len())?;
         let count = CODECS.len() as u64;
-        let tasks = (first..).zip(CODECS).zip(0..).map(|((number, codec), index)| {
-            let mut config = cluster.client();
-            config
-                .set("compression.codec", codec)
-                .set("enable.idempotence", "true")
-                .set("linger.ms", "5");
-            // Longer than any fault of a test: who waits for what must not be the ledger.
-            config.set("message.timeout.ms", ACKNOWLEDGED.as_millis().to_string());
-            let work = Work {
-                config,
-                birth: cluster.alias().to_owned(),
-                topic: topic.to_owned(),
-                number,
-                seed: self.seed,
-                load: Load {
-                    records: load.records / count + u64::from(index < load.records % count),
-                    rate: load.rate.map(|rate| (rate / count).max(1)),
-                    ..load
-                },
+        let works = (first..).zip(CODECS).zip(0..).map(|((number, codec), index)| {
+            let load = Load {
+                records: load.records / count + u64::from(index < load.records % count),
+                rate: load.rate.map(|rate| (rate / count).max(1)),
+                ..load
             };
-            tokio::task::spawn_blocking(move || work.run())
+            let mut work = self.work(cluster, topic, load, number);
+            work.config.set("compression.codec", codec).set("linger.ms", "5");
+            work
         });
+        self.run(works.collect()).await
+    }
+
+    /// Produces to `topic` of `cluster` at the rate of `load` with one idempotent producer, until `stop` or all its records, and
+    /// returns when all is acknowledged. Otherwise as [`Ledger::produce`].
+    ///
+    /// # Errors
+    /// As [`Ledger::produce`].
+    pub async fn produce_until(
+        &self,
+        cluster: &Cluster,
+        topic: &str,
+        load: Load,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<()> {
+        let number = self.producers(1)?;
+        let mut work = self.work(cluster, topic, load, number);
+        let codec = CODECS[usize::try_from(number)? % CODECS.len()];
+        // So many small requests would cost brokers more than what is tested.
+        work.config
+            .set("compression.codec", codec)
+            .set("linger.ms", "400");
+        work.stop = Arc::clone(stop);
+        self.run(vec![work]).await
+    }
+
+    /// Numbers for so many producers; the first of them.
+    fn producers(&self, count: usize) -> Result<u32> {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = book.producers;
+        book.producers += u32::try_from(count)?;
+        Ok(first)
+    }
+
+    fn work(&self, cluster: &Cluster, topic: &str, load: Load, number: u32) -> Work {
+        let mut config = cluster.client();
+        config.set("enable.idempotence", "true");
+        // Longer than any fault of a test: who waits for what must not be the ledger.
+        config.set("message.timeout.ms", ACKNOWLEDGED.as_millis().to_string());
+        Work {
+            config,
+            birth: cluster.alias().to_owned(),
+            topic: topic.to_owned(),
+            number,
+            seed: self.seed,
+            load,
+            stop: Arc::default(),
+        }
+    }
+
+    async fn run(&self, works: Vec<Work>) -> Result<()> {
         // All are spawned before the first is waited for.
-        for task in tasks.collect::<Vec<_>>() {
-            let streams = task
-                .await?
-                .with_context(|| format!("producing to {topic} on {}", cluster.alias()))?;
+        let tasks: Vec<_> = works
+            .into_iter()
+            .map(|work| {
+                let what = format!("producing to {} on {}", work.topic, work.birth);
+                (what, tokio::task::spawn_blocking(move || work.run()))
+            })
+            .collect();
+        for (what, task) in tasks {
+            let streams = task.await?.context(what)?;
             self.book
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -179,6 +220,7 @@ struct Work {
     number: u32,
     seed: u64,
     load: Load,
+    stop: Arc<AtomicBool>,
 }
 
 impl Work {
@@ -202,6 +244,9 @@ impl Work {
         let mut digester = Digester::default();
         let start = Instant::now();
         for sent in 0..self.load.records {
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
             if let Some(rate) = self.load.rate {
                 let due = Duration::from_nanos(sent.saturating_mul(1_000_000_000) / rate);
                 thread::sleep(due.saturating_sub(start.elapsed())); // the pace itself; nothing waits for it

@@ -4,6 +4,7 @@
 //! a connection costs a round trip before its first byte, and a window says how many bytes of a connection may be under
 //! way until the other end has acknowledged them.
 
+mod part;
 mod way;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,7 +17,9 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::docker::free_port;
-use way::Way;
+pub use part::{Direction, Held, Part};
+use part::{Holds, Traffic};
+use way::{Line, Way};
 
 /// What a link is like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,20 +52,10 @@ impl Wan {
     }
 }
 
-/// Whether anything goes through.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Traffic {
-    Flows,
-    /// Nothing arrives, and nothing is lost.
-    Stalled,
-    /// Connections are closed, and new ones as soon as they are made.
-    Cut,
-}
-
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct State {
     wan: Wan,
-    traffic: Traffic,
+    holds: Holds,
 }
 
 /// What all connections of a link share.
@@ -93,7 +86,7 @@ impl Link {
     pub fn start(brokers: &[SocketAddr]) -> Result<Self> {
         let (state, seen) = watch::channel(State {
             wan: Wan::NONE,
-            traffic: Traffic::Flows,
+            holds: Holds::default(),
         });
         let shared = Arc::new(Shared {
             state: seen,
@@ -105,7 +98,7 @@ impl Link {
             .enable_all()
             .build()?;
         let mut ports = Vec::new();
-        for broker in brokers {
+        for (number, broker) in (1..).zip(brokers) {
             let port = free_port()?;
             let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
             listener.set_nonblocking(true)?;
@@ -113,7 +106,7 @@ impl Link {
             let listener = TcpListener::from_std(listener)?;
             drop(entered);
             ports.push(port);
-            runtime.spawn(accept(listener, *broker, Arc::clone(&shared)));
+            runtime.spawn(accept(listener, (number, *broker), Arc::clone(&shared)));
         }
         let addresses: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         Ok(Self {
@@ -143,21 +136,41 @@ impl Link {
 
     /// Holds everything up, until [`Link::resume`]: connections stay open, nothing arrives, nothing is lost.
     pub fn stall(&self) {
-        self.traffic(Traffic::Stalled);
+        self.whole(Some(Traffic::Stalled));
     }
 
     /// Closes every connection with all that is under way, and new ones at once, until [`Link::resume`].
     pub fn cut(&self) {
-        self.traffic(Traffic::Cut);
+        self.whole(Some(Traffic::Cut));
     }
 
     /// Ends [`Link::stall`] and [`Link::cut`].
     pub fn resume(&self) {
-        self.traffic(Traffic::Flows);
+        self.whole(None);
     }
 
-    fn traffic(&self, traffic: Traffic) {
-        self.state.send_modify(|state| state.traffic = traffic);
+    fn whole(&self, traffic: Option<Traffic>) {
+        self.state.send_modify(|state| state.holds.whole = traffic);
+    }
+
+    /// [`Link::stall`] of a part, as long as what is given lives; others may hold the same meanwhile. In one direction it is an asymmetric
+    /// partition: no new connection is made either.
+    #[must_use]
+    pub fn stall_part(&self, part: Part) -> Held {
+        Held::new(&self.state, part, Traffic::Stalled)
+    }
+
+    /// [`Link::cut`] of what leads to `broker`, by its number from 1, or to all, as long as what is given lives.
+    #[must_use]
+    pub fn cut_part(&self, broker: Option<usize>) -> Held {
+        Held::new(
+            &self.state,
+            Part {
+                broker,
+                direction: None,
+            },
+            Traffic::Cut,
+        )
     }
 
     /// Bytes that were carried to the brokers and from them.
@@ -176,11 +189,11 @@ impl Drop for Link {
     }
 }
 
-async fn accept(listener: TcpListener, broker: SocketAddr, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, (number, broker): (usize, SocketAddr), shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                tokio::spawn(connection(client, broker, Arc::clone(&shared)));
+                tokio::spawn(connection(client, (number, broker), Arc::clone(&shared)));
             }
             // Out of file descriptors, or the client went before it was heard: the next one may do better.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -190,10 +203,15 @@ async fn accept(listener: TcpListener, broker: SocketAddr, shared: Arc<Shared>) 
 
 /// Carries a connection until both sides have closed it, one has broken it, or the link is cut. Whatever goes wrong
 /// is seen by both sides as a connection that closes, as on a real link.
-async fn connection(client: TcpStream, broker: SocketAddr, shared: Arc<Shared>) {
+async fn connection(client: TcpStream, (number, broker): (usize, SocketAddr), shared: Arc<Shared>) {
     let mut state = shared.state.clone();
+    let line = |direction| Line {
+        number,
+        direction,
+        state: shared.state.clone(),
+    };
     let carried = async {
-        opened(&shared).await?;
+        opened(&shared, number).await?;
         let broker = TcpStream::connect(broker).await?;
         client.set_nodelay(true)?;
         broker.set_nodelay(true)?;
@@ -201,30 +219,34 @@ async fn connection(client: TcpStream, broker: SocketAddr, shared: Arc<Shared>) 
         let (from_broker, to_broker) = broker.into_split();
         let there = shared
             .to_broker
-            .carry(from_client, to_broker, shared.state.clone());
+            .carry(from_client, to_broker, line(Direction::ToBroker));
         let back = shared
             .from_broker
-            .carry(from_broker, to_client, shared.state.clone());
+            .carry(from_broker, to_client, line(Direction::FromBroker));
         tokio::try_join!(there, back).map(drop)
     };
     tokio::select! {
         _ = carried => {}
-        _ = state.wait_for(|state| state.traffic == Traffic::Cut) => {}
+        _ = state.wait_for(|state| state.holds.of(number, None) == Some(Traffic::Cut)) => {}
     }
 }
 
-/// A client may send a round trip after it asked for the connection.
-async fn opened(shared: &Shared) -> std::io::Result<()> {
+/// A client may send a round trip after it asked for the connection, if both directions let anything through.
+async fn opened(shared: &Shared, number: usize) -> std::io::Result<()> {
     let mut state = shared.state.clone();
     let round_trip = state.borrow().wan.round_trip;
     tokio::time::sleep(round_trip).await;
-    flowing(&mut state).await
+    flowing(&mut state, number, None).await
 }
 
-/// Waits for the end of a stall.
-async fn flowing(state: &mut watch::Receiver<State>) -> std::io::Result<()> {
-    let flows = state.wait_for(|state| state.traffic != Traffic::Stalled).await;
-    flows.map(drop).map_err(std::io::Error::other)
+/// Waits for the end of a stall in this direction; none: in any.
+async fn flowing(
+    state: &mut watch::Receiver<State>,
+    number: usize,
+    direction: Option<Direction>,
+) -> std::io::Result<()> {
+    let flows = state.wait_for(|state| state.holds.of(number, direction) != Some(Traffic::Stalled));
+    flows.await.map(drop).map_err(std::io::Error::other)
 }
 
 #[cfg(test)]

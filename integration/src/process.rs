@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::docker::free_port;
-use crate::http::agent;
+use crate::http::get;
+use crate::samples::samples;
 use crate::wait::until;
 
 /// How much of a log is shown when something goes wrong.
@@ -365,7 +366,11 @@ impl Kuroshio {
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Result<Option<f64>> {
         let (code, body) = self.get("/metrics").await?;
         ensure!(code == 200, "GET /metrics: {code} {body}");
-        Ok(sum(&body, name, labels))
+        let found: Vec<f64> = samples(&body)
+            .filter(|sample| sample.name == name && sample.has(labels))
+            .map(|sample| sample.value)
+            .collect();
+        Ok((!found.is_empty()).then(|| found.iter().sum()))
     }
 
     /// How many lines of its log contain `text`.
@@ -373,9 +378,15 @@ impl Kuroshio {
     /// # Errors
     /// When the log cannot be read.
     pub fn logged(&self, text: &str) -> Result<usize> {
-        let log = fs::read(self.dir.path().join("stderr"))?;
-        let log = String::from_utf8_lossy(&log);
-        Ok(log.lines().filter(|line| line.contains(text)).count())
+        Ok(self.log()?.lines().filter(|line| line.contains(text)).count())
+    }
+
+    /// Its whole log.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(self.dir.path().join("stderr"))?).into_owned())
     }
 
     /// The end of what the process wrote, for people.
@@ -399,46 +410,5 @@ impl Drop for Kuroshio {
         // SIGKILL ends stopped processes too; an error means that it had ended.
         self.child.kill().ok();
         self.child.wait().ok();
-    }
-}
-
-async fn get(http: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let url = format!("http://{}{path}", http);
-    tokio::task::spawn_blocking(move || {
-        let mut answer = agent(Duration::from_secs(5)).get(&url).call()?;
-        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
-    })
-    .await?
-}
-
-/// Adds up the samples of `name` with `labels` in Prometheus text.
-fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let values = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let (given, value) = match rest.strip_prefix('{') {
-            Some(rest) => rest.split_once('}')?,
-            None => ("", rest.strip_prefix(' ')?),
-        };
-        let has = |(key, value): &(&str, &str)| {
-            let wanted = format!("{key}=\"{value}\"");
-            given.split(',').any(|label| label == wanted)
-        };
-        labels.iter().all(has).then(|| value.trim().parse::<f64>().ok())?
-    });
-    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::sum;
-
-    #[test]
-    fn samples_are_added_up_by_name_and_labels() {
-        let text = "# HELP a_total x\na_total{flow=\"tw-jp\",topic=\"t\"} 2\na_total{flow=\"jp-tw\",topic=\"t\"} 3\nb 7\na_total_x 9\n";
-        assert_eq!(sum(text, "a_total", &[]), Some(5.0));
-        assert_eq!(sum(text, "a_total", &[("flow", "tw-jp")]), Some(2.0));
-        assert_eq!(sum(text, "a_total", &[("flow", "w-jp")]), None);
-        assert_eq!(sum(text, "b", &[]), Some(7.0));
-        assert_eq!(sum(text, "c", &[]), None);
     }
 }

@@ -154,3 +154,54 @@ async fn a_cut_closes_connections_and_lets_none_through_until_it_ends() {
     let read = timeout(LONG, late.read(&mut byte)).await.expect("an end");
     assert!(!matches!(read, Ok(1)), "a byte came through the cut");
 }
+
+#[tokio::test]
+async fn one_direction_to_one_broker_stalls_and_the_rest_flows() {
+    let brokers = [
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        TcpListener::bind("127.0.0.1:0").await.unwrap(),
+    ];
+    let addresses = brokers.each_ref().map(|broker| broker.local_addr().unwrap());
+    let link = Link::start(&addresses).unwrap();
+    let mut ends = Vec::new();
+    for (port, broker) in link.ports().iter().zip(&brokers) {
+        let client = TcpStream::connect(("127.0.0.1", *port)).await.unwrap();
+        ends.push((client, timeout(LONG, broker.accept()).await.unwrap().unwrap().0));
+    }
+    let answers = Part {
+        broker: Some(2),
+        direction: Some(Direction::FromBroker),
+    };
+    let held = link.stall_part(answers);
+    let twice = link.stall_part(answers);
+    let [(client, broker), (stalled, asked)] = &mut ends[..] else {
+        panic!("two connections");
+    };
+    send(client, broker, b"question").await;
+    send(broker, client, b"answer").await;
+    send(stalled, asked, b"question").await;
+    asked.write_all(b"answer").await.unwrap();
+    let mut answer = [0; 6];
+    drop(twice);
+    let came = timeout(Duration::from_millis(300), stalled.read_exact(&mut answer)).await;
+    assert!(came.is_err(), "{came:?} came during a stall");
+    drop(held);
+    timeout(LONG, stalled.read_exact(&mut answer))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&answer, b"answer");
+}
+
+#[tokio::test]
+async fn a_cut_of_one_broker_leaves_the_whole_link_as_it_is() {
+    let (link, mut client, mut broker) = linked(Wan::NONE).await;
+    drop(link.cut_part(Some(2)));
+    let other = link.cut_part(Some(2));
+    send(&mut client, &mut broker, b"before").await;
+    let held = link.cut_part(Some(1));
+    let mut byte = [0];
+    let read = timeout(LONG, client.read(&mut byte)).await.expect("an end");
+    assert!(!matches!(read, Ok(1)), "a byte came after the cut");
+    drop((held, other));
+}

@@ -11,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::{State, Wan, flowing};
+use super::{Direction, State, Wan, flowing};
 
 /// The most bytes that are read at once.
 const CHUNK: usize = 256 << 10;
@@ -27,6 +27,15 @@ pub(super) struct Way {
     carried: AtomicU64,
     /// When the last byte that was let in has left, at the limit of bytes per second.
     free: Mutex<Option<Instant>>,
+}
+
+/// A direction of one connection.
+#[derive(Clone)]
+pub(super) struct Line {
+    /// The broker at its end.
+    pub(super) number: usize,
+    pub(super) direction: Direction,
+    pub(super) state: watch::Receiver<State>,
 }
 
 /// Bytes under way.
@@ -45,17 +54,12 @@ impl Way {
     }
 
     /// Carries until the sender has closed its side and all has arrived.
-    pub(super) async fn carry(
-        &self,
-        from: OwnedReadHalf,
-        to: OwnedWriteHalf,
-        state: watch::Receiver<State>,
-    ) -> io::Result<()> {
-        let (in_line, line) = mpsc::channel(CHUNKS);
+    pub(super) async fn carry(&self, from: OwnedReadHalf, to: OwnedWriteHalf, line: Line) -> io::Result<()> {
+        let (in_line, chunks) = mpsc::channel(CHUNKS);
         let (in_acknowledged, acknowledged) = mpsc::channel(CHUNKS);
         tokio::try_join!(
-            self.take(from, in_line, state.clone()),
-            self.give(to, line, in_acknowledged, state),
+            self.take(from, in_line, line.state.clone()),
+            self.give(to, chunks, in_acknowledged, line),
             acknowledge(acknowledged),
         )
         .map(drop)
@@ -116,22 +120,22 @@ impl Way {
     async fn give(
         &self,
         mut to: OwnedWriteHalf,
-        mut line: mpsc::Receiver<Chunk>,
+        mut chunks: mpsc::Receiver<Chunk>,
         acknowledged: mpsc::Sender<Acknowledged>,
-        mut state: watch::Receiver<State>,
+        mut line: Line,
     ) -> io::Result<()> {
-        while let Some(chunk) = line.recv().await {
+        while let Some(chunk) = chunks.recv().await {
             if chunk.due > Instant::now() {
                 sleep_until(chunk.due).await;
             }
-            flowing(&mut state).await?;
+            flowing(&mut line.state, line.number, Some(line.direction)).await?;
             if chunk.bytes.is_empty() {
                 break;
             }
             to.write_all(&chunk.bytes).await?;
             self.carried
                 .fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
-            let back = state.borrow().wan.round_trip / 2;
+            let back = line.state.borrow().wan.round_trip / 2;
             // The other end is there as long as this one is.
             acknowledged
                 .send((Instant::now() + back, chunk.window))

@@ -117,9 +117,14 @@ async fn create_unclean(kafka: &Cluster, topic: &str) -> Result<()> {
 async fn cut_off(kafka: &Cluster, topic: &str, leader: usize, follower: usize) -> Result<()> {
     kafka.kill(leader).await?;
     kafka.restart(follower).await?;
+    until_led(kafka, topic, follower).await
+}
+
+/// Waits until a broker leads partition 0.
+pub(crate) async fn until_led(kafka: &Cluster, topic: &str, leader: usize) -> Result<()> {
     until(WAIT * 2, "the other replica to lead", || async {
         match replicas(kafka, topic).await {
-            Ok(replicas) if replicas[0] == follower => Ok(()),
+            Ok(replicas) if replicas[0] == leader => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
@@ -163,7 +168,12 @@ async fn a_log_that_was_cut_and_grew_again_loses_nothing_new() -> Result<()> {
 }
 
 /// The copy of the position on the source is renewed every few seconds.
-async fn until_copied_to_source(kafka: &Cluster, flow: &str, topic: &str, offset: i64) -> Result<()> {
+pub(crate) async fn until_copied_to_source(
+    kafka: &Cluster,
+    flow: &str,
+    topic: &str,
+    offset: i64,
+) -> Result<()> {
     let group = format!("kuroshio.{flow}");
     until(WAIT, "the copy of the position on the source", || async {
         match position(kafka, &group, topic, 0).await {

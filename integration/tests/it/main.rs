@@ -38,6 +38,7 @@ mod loss;
 mod many;
 mod memory;
 mod mesh;
+mod nemesis;
 mod observed;
 mod operations;
 mod overtaken;

@@ -69,7 +69,7 @@ impl Librdkafka {
         };
         let offset = message.offset();
         let Some(lane) = self.lanes.at(slot) else { return };
-        if !lane.open || offset < lane.next {
+        if !lane.open || lane.ended || offset < lane.next {
             return;
         }
         let epoch = message.leader_epoch();
@@ -98,7 +98,7 @@ impl Librdkafka {
             }
             Ok(None) => Headers::new(),
             Err(why) => {
-                lane.open = false;
+                lane.ended = true;
                 let why = format!("record {} at {offset}: {why}", lane.source);
                 self.told.push(Fact::Unreadable { lane: lane.lane, why });
                 return;
@@ -204,7 +204,7 @@ impl Librdkafka {
             }
             return;
         };
-        let Some(lane) = self.lanes.at(slot).filter(|lane| lane.open) else {
+        let Some(lane) = self.lanes.at(slot).filter(|lane| lane.open && !lane.ended) else {
             return;
         };
         let offset = message.offset();
@@ -220,7 +220,7 @@ impl Librdkafka {
             // then the reset for 100, after which it reads nothing of this partition any more.
             Reading::OutOfRange if (0..lane.next).contains(&offset) => self.stalled.push(lane.lane),
             Reading::OutOfRange => {
-                lane.open = false;
+                lane.ended = true;
                 let at = SourceOffset(offset.max(lane.next));
                 self.told.push(Fact::OutOfRange { lane: lane.lane, at });
             }
@@ -229,7 +229,7 @@ impl Librdkafka {
                 self.trouble(true, why);
             }
             Reading::Unreadable => {
-                lane.open = false;
+                lane.ended = true;
                 self.told.push(Fact::Unreadable { lane: lane.lane, why });
             }
         }

@@ -22,6 +22,8 @@ pub(crate) struct LaneState {
     pub(crate) next: i64,
     /// Closed: something was refused or lost, so that nothing after it may be forwarded or told.
     pub(crate) open: bool,
+    /// It cannot be read on; what is in flight of it counts.
+    pub(crate) ended: bool,
     /// A refusal was told.
     pub(crate) refused: bool,
     /// Something of the open transaction, or of before it, is on the target or on its way.
@@ -71,6 +73,7 @@ impl Lanes {
             pinned,
             next: start.0,
             open: true,
+            ended: false,
             refused: false,
             dirty: false,
             in_flight: 0,

@@ -135,6 +135,14 @@ const KNOWN: &[(&str, Known)] = &[
     ),
     ("aws", Not("needs an account of AWS")),
     ("cargo build", By("Makefile", "$(CARGO) build --release")),
+    (
+        "make faults",
+        Not("runs for half an hour; integration/tests/it/nemesis.rs"),
+    ),
+    (
+        "make nemesis",
+        Not("runs for a quarter of an hour; `make test` has a minute of it"),
+    ),
     ("make soak", Not("runs for an hour; benches/src/bin/soak")),
     (
         "target/release/haul",

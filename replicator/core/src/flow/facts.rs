@@ -245,9 +245,12 @@ impl Flow {
                 state.committed_at(position);
             }
         }
-        for state in self.lanes.values_mut().filter(|s| s.farewell == Farewell::Given) {
-            state.farewell = Farewell::Done;
+        // Also of those that were not given this time: what was stored before they left may have been their last position.
+        for state in self.lanes.values_mut().filter(|s| s.phase == Phase::Leaving) {
             self.restless = true;
+            if state.farewell == Farewell::Given {
+                state.farewell = Farewell::Done;
+            }
         }
         self.advance(now);
     }

@@ -75,8 +75,8 @@ pub(super) enum Farewell {
 /// Why a lane must leave the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
-    /// Its topic is no longer selected, or another topic took its name.
-    Dropped,
+    /// Its topic is no longer selected, another topic took its name, or its batches are written otherwise.
+    Anew,
     /// Its position does not exist at the source.
     Reopen,
     /// The target refused the record of it at this offset: what is open must not be committed.
@@ -233,7 +233,7 @@ impl LaneState {
                 };
                 Exit::Refused(self.floor(), why)
             }
-            _ => Exit::Dropped,
+            _ => Exit::Anew,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::Flow;
 use super::lane::{Exit, Farewell, LaneState, Phase};
-use super::orders::{Delivery, Order};
+use super::orders::{Delivery, Order, Pairing};
 use crate::types::{Lane, Time};
 
 impl Flow {
@@ -20,7 +20,7 @@ impl Flow {
             .collect();
         let mut detached = Vec::new();
         for lane in going {
-            let stays = self.owns(lane) && self.selects(lane);
+            let bound = self.bound(lane);
             let owes = self
                 .lanes
                 .get(&lane)
@@ -33,29 +33,32 @@ impl Flow {
             }
             // After a refusal nothing more of it is placed: nothing is waited for.
             let stays_on = !state.is_refused() && (owes || state.window.in_flight() > 0);
-            let exit = if stays {
-                state.exit.take()
-            } else {
-                Some(Exit::Dropped)
-            };
-            match exit {
-                None if stays_on => state.phase = Phase::Leaving,
-                // It is to stand still.
-                Some(Exit::Reopen | Exit::Cut) | None => {
-                    state.phase = Phase::New;
-                    self.renumber(lane);
+            let Some(bound) = bound else {
+                if stays_on {
+                    (state.phase, state.exit) = (Phase::Leaving, None);
+                } else {
+                    self.forget(lane);
                 }
+                continue;
+            };
+            match state.exit.take() {
+                // What arrives of it counts, or it would be counted as lost, or copied, once more.
+                Some(Exit::Reopen | Exit::Anew) | None if stays_on => state.phase = Phase::Leaving,
+                // What was refused is tried apart first, however it is written now.
+                Some(Exit::Anew) if matches!(state.phase, Phase::Quarantined { .. }) => {
+                    state.pairing = bound;
+                    state.retry(now);
+                }
+                Some(Exit::Reopen | Exit::Cut | Exit::Anew) | None => self.again(lane, bound),
                 Some(Exit::Refused(at, why)) => {
                     state.refused = Some(at);
                     state.quarantine(now, why);
-                    self.renumber(lane);
+                    self.renumber(lane, bound);
                 }
                 Some(Exit::Unreadable(why)) => {
                     state.quarantine(now, why);
-                    self.renumber(lane);
+                    self.renumber(lane, bound);
                 }
-                Some(Exit::Dropped) if stays_on => state.phase = Phase::Leaving,
-                Some(Exit::Dropped) => self.forget(lane),
             }
         }
         // An attach that was not carried out yet must not outlive its detach.
@@ -83,8 +86,26 @@ impl Flow {
             .map(|(lane, _)| *lane)
             .collect();
         for lane in gone {
-            self.forget(lane);
+            match self.bound(lane) {
+                Some(bound) => self.again(lane, bound),
+                None => self.forget(lane),
+            }
         }
+    }
+
+    /// What the lane binds now, if it goes on: the partition is ours, and the same ones are meant on both sides.
+    fn bound(&self, lane: Lane) -> Option<Pairing> {
+        let state = self.lanes.get(&lane).filter(|_| self.owns(lane))?;
+        let (entry, _) = self.catalog.get(&state.pairing.source)?;
+        state.pairing.means(entry).then(|| entry.clone())
+    }
+
+    /// It is opened again, with what is known of it: that its target log was cut nobody else knows.
+    fn again(&mut self, lane: Lane, bound: Pairing) {
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            (state.phase, state.exit, state.farewell) = (Phase::New, None, Farewell::Owed);
+        }
+        self.renumber(lane, bound);
     }
 
     /// Whether the last position of a lane that leaves can be stored, and was not given to be.
@@ -110,9 +131,10 @@ impl Flow {
 
     /// A lane that is opened again is another one: what is still told of records that were in flight must not
     /// count for those that are read again.
-    fn renumber(&mut self, lane: Lane) {
+    fn renumber(&mut self, lane: Lane, bound: Pairing) {
         if let Some(mut state) = self.lanes.remove(&lane) {
             state.take_back();
+            state.pairing = bound;
             let new = Lane(self.next_lane);
             self.next_lane += 1;
             self.by_source.insert(state.pairing.source.clone(), new);

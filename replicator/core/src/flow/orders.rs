@@ -49,6 +49,20 @@ pub struct Pairing {
 }
 
 impl Pairing {
+    /// Whether another one means the same partitions on both sides, however batches are written.
+    #[must_use]
+    pub fn means(&self, other: &Self) -> bool {
+        let of = |pairing: &Self| {
+            (
+                pairing.source.clone(),
+                pairing.topic_id,
+                Arc::clone(&pairing.target_topic),
+                pairing.target_id,
+            )
+        };
+        of(self) == of(other)
+    }
+
     /// The partition on the target, under whose name the position is committed.
     #[must_use]
     pub fn target(&self) -> TopicPartition {

@@ -265,16 +265,6 @@ impl Flow {
         self.orders.push_back(Order::Abort);
     }
 
-    /// Whether the routes still select what the lane binds.
-    pub(super) fn selects(&self, lane: Lane) -> bool {
-        let Some(state) = self.lanes.get(&lane) else {
-            return false;
-        };
-        self.catalog
-            .get(&state.pairing.source)
-            .is_some_and(|(pairing, _)| *pairing == state.pairing)
-    }
-
     pub(super) fn halt(&mut self, why: String) {
         self.halted = true;
         self.orders.clear();

@@ -25,6 +25,7 @@ pub enum Step {
     Assigned(u8),
     JoinFailed,
     SeatLost,
+    /// Other partitions are selected, or their batches are written otherwise.
     Catalog(u8),
     /// The target topic goes, comes back, or is made anew.
     Target(u8),
@@ -113,6 +114,8 @@ pub struct Model {
     pub owes_join: bool,
     pub selected: BTreeSet<i32>,
     pub paused: BTreeSet<i32>,
+    /// How the batches of all are written.
+    pub form: BatchForm,
     /// Id of the target topic; `None`: it is gone.
     pub target: Option<[u8; 16]>,
     pub opening: BTreeMap<Lane, Pairing>,
@@ -186,6 +189,7 @@ impl Model {
             owes_join: false,
             selected: (0..PARTITIONS).collect(),
             paused: BTreeSet::new(),
+            form: BatchForm::of(Codec::None),
             target: TARGET,
             opening: BTreeMap::new(),
             trying: None,
@@ -263,6 +267,7 @@ impl Model {
                 self.selected = (0..PARTITIONS)
                     .filter(|partition| bits >> partition & 3 != 0)
                     .collect();
+                self.form = BatchForm::of(if bits > 127 { Codec::Zstd } else { Codec::None });
                 self.catalog();
             }
             Step::Target(which) => {
@@ -425,6 +430,7 @@ impl Model {
     fn catalog(&mut self) {
         let paired = |partition: &i32| Pairing {
             target_id: self.target,
+            form: self.form,
             paused: self.paused.contains(partition),
             ..pairing(*partition)
         };

@@ -168,6 +168,93 @@ fn what_leaves_without_transactions_leaves_its_position() {
     }
 }
 
+/// The last position of a partition was under way already when it was bound anew: nothing more is stored of it, and nothing more is told.
+#[test]
+fn what_leaves_goes_with_the_answer_that_its_position_is_stored() {
+    let mut model = Model::new(Delivery::AtLeastOnce);
+    model.carry_out();
+    let go = |model: &mut Model, steps: &[Step]| steps.iter().for_each(|step| model.step(*step));
+    go(
+        &mut model,
+        &[Step::Assigned(1), Step::Opened(0), Step::Read(0, 255)],
+    );
+    while model.attached.values().any(|io| !io.in_flight.is_empty()) {
+        go(&mut model, &[Step::Placed(0)]);
+    }
+    go(&mut model, &[Step::Pass(1_000)]);
+    assert!(model.storing.is_some() && model.opening.is_empty());
+    let anew = (0..4).map(|partition| Pairing {
+        form: BatchForm::of(Codec::Zstd),
+        ..pairing(partition)
+    });
+    model.flow.catalog(model.time(), anew);
+    model.carry_out();
+    assert!(model.attached.is_empty() && model.opening.is_empty());
+    go(&mut model, &[Step::Stored(true)]);
+    assert_eq!((model.storing.is_some(), model.opening.len()), (false, 1));
+    go(&mut model, &[Step::Opened(0)]);
+    model.drain();
+}
+
+/// That a target log was cut only its pump knows; it is not forgotten when batches are to be written otherwise, before anybody looked.
+#[test]
+fn a_cut_is_known_also_where_the_partition_is_bound_anew() {
+    for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
+        let mut model = Model::new(delivery);
+        model.carry_out();
+        let steps = [
+            Step::Assigned(1),
+            Step::Opened(0),
+            Step::Cut(0),
+            Step::Catalog(255),
+        ];
+        // Whether the order to open tells of the cut, the model looks at.
+        steps.iter().for_each(|step| model.step(*step));
+        assert_eq!(
+            (model.opening.len(), model.cut.len()),
+            (2, 1),
+            "once as it was, and anew"
+        );
+        model.drain();
+    }
+}
+
+/// What the source does not have any more is told by the position from which a lane is opened again: what was copied before, or is on its way,
+/// is not lost.
+#[test]
+fn a_lane_whose_position_is_gone_is_opened_behind_what_arrives_of_it() {
+    let mut model = Model::new(Delivery::AtLeastOnce);
+    model.carry_out();
+    let go = |model: &mut Model, steps: &[Step]| steps.iter().for_each(|step| model.step(*step));
+    go(
+        &mut model,
+        &[
+            Step::Assigned(1),
+            Step::Opened(0),
+            Step::Read(0, 255),
+            Step::Placed(0),
+            Step::OutOfRange(0),
+        ],
+    );
+    assert!(model.attached.is_empty() && model.opening.is_empty());
+    let next = model.left.values().next().expect("it leaves").next;
+    while !model.ghosts.is_empty() {
+        assert!(model.opening.is_empty(), "records of it are on their way");
+        go(&mut model, &[Step::Placed(0)]);
+    }
+    // A store may have been under way meanwhile.
+    go(&mut model, &[Step::Stored(true), Step::Stored(true)]);
+    let source = model
+        .opening
+        .values()
+        .next()
+        .expect("it is opened again")
+        .source
+        .clone();
+    assert_eq!(model.committed[&source], next);
+    model.drain();
+}
+
 /// A record that lands before the end of what is there shows that the log was cut, whatever is in flight; what does not say where it lies shows
 /// nothing.
 #[test]

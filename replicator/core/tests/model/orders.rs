@@ -306,7 +306,18 @@ impl Model {
             .seat()
             .0
             .is_some_and(|seat| seat.generation == self.generation);
-        let leaving = self.flow.lanes().any(|(_, state)| state.phase == Phase::Leaving);
+        let leaving: Vec<Lane> = self
+            .flow
+            .lanes()
+            .filter(|(_, state)| state.phase == Phase::Leaving)
+            .map(|(lane, _)| lane)
+            .collect();
+        let in_flight = |lane: &Lane| self.ghosts.iter().any(|(ghost, _)| ghost == lane);
+        assert!(
+            self.held || self.storing.is_some() || leaving.iter().all(in_flight),
+            "leaves, and waits for nothing: {leaving:?}"
+        );
+        let leaving = !leaving.is_empty();
         assert!(
             !self.owes_join || !applied || leaving || self.stopping,
             "others wait for it to join again"
