@@ -12,7 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 /// Reads every committed record of `topic` from the beginning in the order of each partition's log, and goes
 /// on until the end of every partition is reached and `done` holds, or the time is up. Gives whether the ends
-/// were reached. A topic that is not there yet is waited for. The end of a partition is its last stable offset, as its broker gives it to the consumer.
+/// were reached. A topic that is not there yet is waited for. The end of a partition is its last stable offset, as its
+/// broker gives it to the consumer.
 pub(crate) fn read_to_end(
     mut config: ClientConfig,
     topic: &str,

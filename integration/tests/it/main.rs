@@ -23,6 +23,7 @@ mod check;
 mod compat;
 mod configs;
 mod deleted;
+mod drill;
 mod engine;
 mod exported;
 mod failover;

@@ -136,6 +136,13 @@ const KNOWN: &[(&str, Known)] = &[
     ("aws", Not("needs an account of AWS")),
     ("cargo build", By("Makefile", "$(CARGO) build --release")),
     (
+        "make drill",
+        By(
+            "integration/tests/it/drill.rs",
+            "a_lost_region_is_left_returned_to_and_filled_again",
+        ),
+    ),
+    (
         "make faults",
         Not("runs for half an hour; integration/tests/it/nemesis.rs"),
     ),
