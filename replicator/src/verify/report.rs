@@ -20,18 +20,9 @@ pub struct Report {
     pub ok: bool,
     /// If only a part was compared.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sample: Option<Sampled>,
+    pub sample: Option<Sample>,
     /// In the order of the file.
     pub flows: Vec<FlowReport>,
-}
-
-/// What part was compared.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Sampled {
-    /// Of the source's offsets, about.
-    pub percent: f64,
-    /// Draws the same part again.
-    pub seed: u64,
 }
 
 /// What was found in a flow.
@@ -157,7 +148,7 @@ impl Report {
     pub(super) fn of(flows: Vec<FlowReport>, sample: Option<Sample>) -> Self {
         Self {
             ok: flows.iter().all(|flow| flow.ok),
-            sample: sample.map(|Sample { percent, seed }| Sampled { percent, seed }),
+            sample,
             flows,
         }
     }
@@ -178,7 +169,7 @@ impl Report {
             }
             (false, _) => "NOT ok",
         };
-        if let Some(Sampled { percent, seed }) = self.sample {
+        if let Some(Sample { percent, seed }) = self.sample {
             writeln!(
                 text,
                 "only a part was compared: about {percent}% of the offsets, in stretches of {STRETCH}; --seed {seed} draws it again"

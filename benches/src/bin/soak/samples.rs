@@ -61,18 +61,22 @@ impl Samples {
         self.0.iter().map(|sample| sample.process + 1).max().unwrap_or(0)
     }
 
+    /// The medians of a figure of a process, by quarters of the time.
+    fn quarters(&self, process: usize, value: usize) -> [f64; 4] {
+        let end = self.0.last().map_or(0.0, |sample| sample.at);
+        [0.0, 1.0, 2.0, 3.0].map(|number| {
+            let within = (end * number / 4.0)..=(end * (number + 1.0) / 4.0);
+            let all = self.of(process).filter(|sample| within.contains(&sample.at));
+            median(all.map(|sample| sample.values[value]))
+        })
+    }
+
     /// What has grown: the median of the last quarter beside that of the second one, for the first is the start.
     pub(crate) fn grown(&self) -> Vec<String> {
-        let end = self.0.last().map_or(0.0, |sample| sample.at);
         let mut grown = Vec::new();
         for process in 0..self.processes() {
             for (value, (name, slack)) in NAMES.iter().zip(SLACK).enumerate() {
-                let quarter = |number: f64| {
-                    let within = (end * number / 4.0)..=(end * (number + 1.0) / 4.0);
-                    let all = self.of(process).filter(|sample| within.contains(&sample.at));
-                    median(all.map(|sample| sample.values[value]))
-                };
-                let (before, after) = (quarter(1.0), quarter(3.0));
+                let [_, before, _, after] = self.quarters(process, value);
                 if after > before * 1.1 && after > before + slack {
                     grown.push(format!(
                         "{name} of instance {process}: {before:.1}, then {after:.1}"
@@ -87,14 +91,7 @@ impl Samples {
     pub(crate) fn summary(&self) -> Value {
         let end = self.0.last().map_or(1.0, |sample| sample.at).max(1.0);
         let of = |process: usize| {
-            let quarters = |value: usize| {
-                let quarter = |number: u8| {
-                    let within = (end * f64::from(number) / 4.0)..=(end * f64::from(number + 1) / 4.0);
-                    let all = self.of(process).filter(|sample| within.contains(&sample.at));
-                    round(median(all.map(|sample| sample.values[value])))
-                };
-                (0..4).map(quarter).collect::<Vec<_>>()
-            };
+            let quarters = |value| self.quarters(process, value).map(round);
             let cpu = self.of(process).last().map_or(0.0, |sample| sample.cpu);
             let lag = self.of(process).map(|sample| sample.lag).fold(0.0, f64::max);
             json!({

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
-use kuroshio_integration::{Direction, Held, Part, Wan};
+use kuroshio_integration::{Direction, Held, Kuroshio, Part, Wan};
 use tokio::time::sleep;
 
 use super::brokers;
@@ -96,15 +96,19 @@ pub(super) async fn held(hold: Duration) -> Window {
     (from, Instant::now())
 }
 
+/// Does it to this instance of every deployment.
+async fn each(scene: &Scene<'_>, instance: usize, act: impl Fn(&mut Kuroshio) -> Result<()>) -> Result<()> {
+    for deployment in &scene.deployments {
+        act(&mut *deployment.instances[instance].lock().await)?;
+    }
+    Ok(())
+}
+
 async fn killed(scene: &Scene<'_>, instance: usize, hold: Duration) -> Result<Window> {
     let _held = scene.hold(instance).await;
-    for deployment in &scene.deployments {
-        deployment.instances[instance].lock().await.kill()?;
-    }
+    each(scene, instance, Kuroshio::kill).await?;
     let window = held(hold).await;
-    for deployment in &scene.deployments {
-        deployment.instances[instance].lock().await.restart()?;
-    }
+    each(scene, instance, Kuroshio::restart).await?;
     Ok(window)
 }
 
@@ -114,24 +118,20 @@ async fn killed_in_bursts(scene: &Scene<'_>, hold: Duration, rng: &mut Rng) -> R
     while from.elapsed() < hold {
         sleep(Duration::from_millis(rng.u64(20..1_200))).await; // how far it comes is the input
         let instance = rng.usize(..2);
-        for deployment in &scene.deployments {
-            let mut process = deployment.instances[instance].lock().await;
+        each(scene, instance, |process| {
             process.kill()?;
-            process.restart()?;
-        }
+            process.restart()
+        })
+        .await?;
     }
     Ok((from, Instant::now()))
 }
 
 async fn frozen(scene: &Scene<'_>, instance: usize, hold: Duration) -> Result<Window> {
     let _held = scene.hold(instance).await;
-    for deployment in &scene.deployments {
-        deployment.instances[instance].lock().await.freeze()?;
-    }
+    each(scene, instance, |process| process.freeze()).await?;
     let window = held(hold).await;
-    for deployment in &scene.deployments {
-        deployment.instances[instance].lock().await.thaw()?;
-    }
+    each(scene, instance, |process| process.thaw()).await?;
     Ok(window)
 }
 

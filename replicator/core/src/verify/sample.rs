@@ -3,13 +3,15 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
+use serde::Serialize;
+
 use crate::types::TopicPartition;
 
 /// Source offsets that are compared in one piece: much against what it costs to find where their copies begin.
 pub const STRETCH: i64 = 10_000;
 
 /// How much is drawn, and from which chance.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Sample {
     /// Percent of the offsets, more than 0 and up to 100.
     pub percent: f64,
